@@ -1,0 +1,1 @@
+"""The verifier: probes a live endpoint, compares it with the reference, names what differs."""

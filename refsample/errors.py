@@ -1,0 +1,93 @@
+"""Every error that refsample raises on purpose. It knows nothing of the code that raises them.
+
+RefsampleError
+├── ParameterError            a user's parameter: which, what value, which rule, whose rule   (HTTP 400)
+│   └── ContextLengthError    prompt and max_tokens do not fit the model's context             (HTTP 400)
+├── UnknownModelError         no such model here                                               (HTTP 404)
+├── ModelError                a model folder that cannot be loaded
+│   ├── MissingFileError      a file that has to be there is not
+│   ├── CorruptFileError      a file is damaged: header, size, JSON
+│   ├── MismatchError         files that contradict each other: shape, dtype, vocabulary, left-over tensors
+│   └── UnsupportedModelError a family, a switch or a file format that refsample does not run
+├── SpecError                 a spec file that says something impossible
+├── EndpointError             an endpoint under test that cannot be reached or does not speak HTTP/JSON
+├── RecordError               a recorded verification that cannot be read back
+└── MissingExtraError         an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+
+class RefsampleError(Exception):
+    """Base of the tree; its text is one line that says what is wrong and, where it can, what to do."""
+
+
+class ParameterError(RefsampleError):
+    """A parameter that breaks a rule.
+
+    `parameter` is its name as the user wrote it, `value` what was given, `rule` what is allowed,
+    `source` who says so (a provider's page, an engine, this library).
+    """
+
+    def __init__(self, parameter: str, value: object, rule: str, source: str = "refsample") -> None:
+        self.parameter, self.value, self.rule, self.source = parameter, value, rule, source
+        super().__init__(f"{parameter}={shorten(value)}: {rule} (rule of {source})")
+
+
+class ContextLengthError(ParameterError):
+    """Prompt and requested tokens do not fit into the model's context."""
+
+
+class UnknownModelError(RefsampleError):
+    """A model name that names nothing here."""
+
+    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
+        self.name, self.known = name, known
+        hint = f"; known here: {', '.join(known)}" if known else ""
+        super().__init__(f"model {shorten(name)} does not exist{hint}")
+
+
+class ModelError(RefsampleError):
+    """A model folder that cannot be loaded."""
+
+
+class MissingFileError(ModelError):
+    """A file that has to be there is not."""
+
+
+class CorruptFileError(ModelError):
+    """A damaged file: header, size or JSON."""
+
+
+class MismatchError(ModelError):
+    """Files of one folder that contradict each other."""
+
+
+class UnsupportedModelError(ModelError):
+    """A family, switch or format that refsample does not run."""
+
+
+class SpecError(RefsampleError):
+    """A spec file that says something impossible."""
+
+
+class EndpointError(RefsampleError):
+    """An endpoint that cannot be reached or does not speak HTTP and JSON."""
+
+
+class RecordError(RefsampleError):
+    """A recorded verification that cannot be read back."""
+
+
+class MissingExtraError(RefsampleError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        self.extra, self.module = extra, module
+        super().__init__(f"this needs the package {module}: pip install 'refsample[{extra}]'")
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """repr of a value, cut so that an error stays one line."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= limit else text[: limit - 3] + "..."

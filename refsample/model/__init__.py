@@ -1,0 +1,1 @@
+"""The transformer runtime: a folder of weights in, logits out. Knows nothing of text or sampling."""

@@ -1,0 +1,1 @@
+"""Token ids, bytes and text. Knows nothing of weights or sampling."""
