@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.house.sources import ROOT, modules, tracked
 
-BUDGET: dict[str, int] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["refsample"]["budget"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+BUDGET: dict[str, int] = PROJECT["tool"]["refsample"]["budget"]
 
 # Longer than the limit, and why that is right.
 LONG_FILES: dict[str, str] = {}

@@ -19,7 +19,7 @@ INITS_WITH_CODE = {"refsample/__init__.py", "refsample/cli/__init__.py", "refsam
 HEAVY = ("numba", "llvmlite", "numpy", "torch", "tokenizers", "jinja2", "starlette", "uvicorn", "httpx2", "click")
 TEXT_SUFFIXES = {".py", ".toml", ".md", ".json", ".jinja", ".txt", ".cfg", ".yml", ".yaml", ""}
 # Paths of somebody's machine; written in pieces so that this file does not find itself.
-MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + r"home/\w", "/" + r"Users/\w", "/" + "tmp/team"]))
+MACHINE_PATHS = re.compile("|".join("/" + place for place in ("work/", "root/", r"home/\w", r"Users/\w", "tmp/team")))
 
 
 def test_kernels_is_no_package() -> None:
