@@ -1,0 +1,138 @@
+"""The reference's side of a verification: exact laws of the next token under every hypothesis.
+
+It holds the reference model, the honest behaviours (float32 and bf16 kernels) and the fault hypotheses, and answers
+"how probable is this under that". It knows nothing of requests; what a token looks like from outside is a text class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.conformance.faults import FAULTS
+from refsample.generation.behaviour import Behaviour, applied
+from refsample.generation.model import Model
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.pipeline import Distribution, distribution
+
+Floats = NDArray[np.float64]
+
+HONEST = "float32"
+TWIN = "bf16"
+OTHER_MODEL = "other_model"
+NOISE_FLOOR = 1e-3
+"""Least logit error (nats, rms) that any two honest engines are granted."""
+SLACK_SIGMAS = 6 * 2**0.5
+"""A token outside the support by more than this many logit errors is a proof (verification.md S1)."""
+OTHER = 0
+"""Text class of everything that shows no text of its own: specials, parts of a character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A possible truth about the endpoint; `behaviour` None means: not this model at all."""
+
+    name: str
+    behaviour: Behaviour | None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A prompt whose next token is asked for: its text, its ids, and the entropy (nats) of the next token."""
+
+    text: str
+    ids: tuple[int, ...]
+    entropy: float
+
+
+class Oracle:
+    """Exact next-token laws of one reference model under the honest behaviour and every fault."""
+
+    def __init__(self, model: Model, honest: Behaviour) -> None:
+        self.model, self.honest = model, honest
+        self.nulls = (Hypothesis(HONEST, honest), Hypothesis(TWIN, replace(honest, precision="bf16")))
+        self.faults = (*(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest)),
+                       Hypothesis(OTHER_MODEL, None))
+        self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
+        self._classes()
+
+    def _classes(self) -> None:
+        tokenizer = self.model.tokenizer
+        self.index: dict[str, int] = {"": OTHER}
+        self.class_of = np.zeros(self.model.config.vocab_size, np.int64)  # [V]
+        self.id_of_bytes: dict[bytes, int] = {}
+        for token in range(tokenizer.vocab_size):
+            raw = tokenizer.token_bytes(token)
+            self.id_of_bytes.setdefault(raw, token)
+            text = "" if tokenizer.is_special(token) else raw.decode("utf-8", errors="replace")
+            if text and "\ufffd" not in text:
+                self.class_of[token] = self.index.setdefault(text, len(self.index))
+        members: dict[int, list[int]] = {}
+        for token, kind in enumerate(self.class_of.tolist()):
+            members.setdefault(kind, []).append(token)
+        self.members = {kind: tuple(tokens) for kind, tokens in members.items()}
+
+    def class_of_text(self, text: str) -> int | None:
+        """Class of a one-token answer's text; None where no single token looks like that."""
+        return OTHER if "\ufffd" in text else self.index.get(text)
+
+    def context(self, text: str, ids: Sequence[int]) -> Context:
+        logits = self.last_logits(tuple(ids), HONEST).astype(np.float64)  # [V]
+        logp = logits - logits.max()
+        logp -= np.log(np.exp(logp).sum())
+        return Context(text, tuple(ids), float(-(np.exp(logp) * logp).sum()))
+
+    def last_logits(self, ids: tuple[int, ...], precision: str) -> NDArray[np.float32]:
+        """Raw logits [V] after `ids`, computed once."""
+        key = (ids, precision)
+        if key not in self._last:
+            self._last[key] = self.all_logits(ids, precision, rows="last")[0]
+        return self._last[key]
+
+    def all_logits(self, ids: tuple[int, ...], precision: str, rows: str = "all") -> NDArray[np.float32]:
+        """Raw logits [T, V] of a whole transcript."""
+        transformer = self.model.transformer_for(precision)
+        tokens = np.asarray(ids, np.int64)
+        return transformer.forward([(tokens, transformer.new_cache(len(ids)))], "all" if rows == "all" else "last")[0]
+
+    def noise(self, base: NDArray[np.float32], twin: NDArray[np.float32]) -> float:
+        """Logit error (rms, nats) that honest bf16 kernels make here, over the 64 likeliest tokens."""
+        top = np.argsort(base)[-64:]
+        gap = (twin - base)[top].astype(np.float64)
+        return max(NOISE_FLOOR, float(np.sqrt(np.mean((gap - gap.mean()) ** 2))))
+
+    def sigma(self, ids: tuple[int, ...]) -> float:
+        return self.noise(self.last_logits(ids, HONEST), self.last_logits(ids, TWIN))
+
+    def distribution(self, logits: NDArray[np.float32] | Floats, params: SamplingParams, behaviour: Behaviour,
+                     prompt_ids: Sequence[int], output_ids: Sequence[int] = ()) -> Distribution:
+        """The law under a behaviour for logits already computed."""
+        return distribution(logits, applied(params, behaviour), prompt_ids, output_ids, engine=behaviour.semantics)
+
+    def law(self, context: Context, params: SamplingParams, hypothesis: Hypothesis) -> Floats:
+        """Probability of each text class [K] of a one-token answer."""
+        behaviour = hypothesis.behaviour or self.honest
+        logits = self.last_logits(context.ids, behaviour.precision)
+        probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
+        if hypothesis.behaviour is None:
+            probs = 0.5 * probs + 0.5 / len(probs)
+        return np.bincount(self.class_of, weights=probs, minlength=len(self.index))  # [K]
+
+    def softened(self, logits: NDArray[np.float32], params: SamplingParams, tokens: Sequence[int], slack: float,
+                 prompt_ids: Sequence[int], output_ids: Sequence[int] = ()) -> float:
+        """Honest probability of `tokens` if their logits were `slack` higher; 0.0 means outside whatever the noise."""
+        raised = logits.astype(np.float64)
+        raised[list(tokens)] += slack
+        return float(self.distribution(raised, params, self.honest, prompt_ids, output_ids).probs[list(tokens)].sum())
+
+
+def sampling_params(fields: Mapping[str, object]) -> SamplingParams:
+    """Request fields (as a body has them) -> SamplingParams; logit_bias keys become ints."""
+    values = dict(fields)
+    bias = values.pop("logit_bias", None)
+    if isinstance(bias, Mapping):
+        values["logit_bias"] = {int(k): float(v) for k, v in bias.items()}
+    return SamplingParams(**values)  # type: ignore[arg-type]  # field types are checked by SamplingParams itself

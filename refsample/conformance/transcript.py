@@ -1,0 +1,155 @@
+"""Answers of an endpoint in one form, whatever shape they came in. It knows nothing of the reference.
+
+Three logprob shapes are read: OpenAI's completions arrays, OpenAI's chat `content[]`, and llama.cpp's chat shape on
+the completions route.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refsample.conformance.transport import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One token as the endpoint names it: its text, its exact bytes where given, its logprob."""
+
+    text: str
+    raw: bytes | None
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedToken:
+    """A sampled token with the alternatives reported beside it."""
+
+    chosen: Reported
+    top: tuple[Reported, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One choice of an answer; `tokens` is None where no logprobs came."""
+
+    index: int
+    text: str
+    finish_reason: str | None
+    tokens: tuple[ReportedToken, ...] | None
+    logprobs_shape: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 answer: its choices by index, usage, and whether it ended as it should."""
+
+    choices: tuple[Choice, ...]
+    usage: Mapping[str, Any] | None
+    done: bool = True
+    usage_events: tuple[int, ...] = ()
+    """Streams only: number of choices in each event that carried a usage object."""
+
+
+def _bytes(value: object) -> bytes | None:
+    if isinstance(value, list) and all(isinstance(b, int) and 0 <= b < 256 for b in value):
+        return bytes(value)
+    return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _chat_token(entry: Mapping[str, Any]) -> Reported:
+    return Reported(str(entry.get("token", "")), _bytes(entry.get("bytes")), _number(entry.get("logprob")))
+
+
+def _chat_tokens(content: Sequence[Mapping[str, Any]]) -> tuple[ReportedToken, ...]:
+    return tuple(ReportedToken(_chat_token(e), tuple(_chat_token(t) for t in e.get("top_logprobs") or ()))
+                 for e in content)
+
+
+def _legacy_tokens(block: Mapping[str, Any]) -> tuple[ReportedToken, ...]:
+    texts = block.get("tokens") or []
+    values = block.get("token_logprobs") or [None] * len(texts)
+    tops = block.get("top_logprobs") or [None] * len(texts)
+    return tuple(ReportedToken(Reported(str(text), None, _number(value)),
+                               tuple(Reported(k, None, _number(v)) for k, v in (top or {}).items()))
+                 for text, value, top in zip(texts, values, tops, strict=False))
+
+
+def read_tokens(block: object) -> tuple[tuple[ReportedToken, ...] | None, str | None]:
+    """A `logprobs` value -> (tokens, name of its shape); (None, None) where there is none."""
+    if not isinstance(block, Mapping):
+        return None, None
+    if isinstance(block.get("content"), list):
+        return _chat_tokens(block["content"]), "chat"
+    if isinstance(block.get("tokens"), list):
+        return _legacy_tokens(block), "completions"
+    return None, "unknown"
+
+
+def _choice(entry: Mapping[str, Any], position: int) -> Choice:
+    message = entry.get("message")
+    text = entry.get("text") if message is None else message.get("content")
+    tokens, shape = read_tokens(entry.get("logprobs"))
+    return Choice(int(entry.get("index", position)), text if isinstance(text, str) else "",
+                  entry.get("finish_reason"), tokens, shape)
+
+
+def read_answer(exchange: Exchange) -> Answer | None:
+    """A 200 answer that is not a stream; None where it has no list of choices."""
+    body = exchange.json()
+    if exchange.status != 200 or not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+        return None
+    entries = [e for e in body["choices"] if isinstance(e, dict)]
+    choices = sorted((_choice(e, i) for i, e in enumerate(entries)), key=lambda c: c.index)
+    usage = body.get("usage")
+    return Answer(tuple(choices), usage if isinstance(usage, dict) else None)
+
+
+@dataclass(slots=True)
+class _Growing:
+    text: str = ""
+    finish_reason: str | None = None
+    tokens: tuple[ReportedToken, ...] | None = None
+    shape: str | None = None
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        delta = entry.get("delta")
+        piece = entry.get("text") if delta is None else delta.get("content")
+        self.text += piece if isinstance(piece, str) else ""
+        self.finish_reason = entry.get("finish_reason") or self.finish_reason
+        tokens, shape = read_tokens(entry.get("logprobs"))
+        if tokens is not None:
+            self.tokens, self.shape = (self.tokens or ()) + tokens, shape
+
+
+def read_stream(exchange: Exchange) -> Answer | None:
+    """A 200 event stream folded into the answer it tells; None where an event is not a JSON object."""
+    if exchange.status != 200:
+        return None
+    growing: dict[int, _Growing] = {}
+    usage: Mapping[str, Any] | None = None
+    usage_events: list[int] = []
+    events = exchange.events()
+    for payload in events:
+        if payload == "[DONE]":
+            continue
+        try:
+            chunk = json.loads(payload)
+        except ValueError:
+            return None
+        if not isinstance(chunk, dict):
+            return None
+        entries = [e for e in chunk.get("choices") or [] if isinstance(e, dict)]
+        for entry in entries:
+            growing.setdefault(int(entry.get("index", 0)), _Growing()).add(entry)
+        if isinstance(chunk.get("usage"), dict):
+            usage = chunk["usage"]
+            usage_events.append(len(entries))
+    choices = tuple(Choice(i, g.text, g.finish_reason, g.tokens, g.shape) for i, g in sorted(growing.items()))
+    return Answer(choices, usage, bool(events) and events[-1] == "[DONE]", tuple(usage_events))

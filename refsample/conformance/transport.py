@@ -1,0 +1,146 @@
+"""How the verifier talks to an endpoint: over HTTP, or to a recording. It knows nothing of what is asked or why.
+
+Every request and answer becomes an `Exchange`; a list of exchanges is the whole record of a run, so a run can be
+judged again with no endpoint (`Recording`). Keys travel in headers and are never part of an exchange.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from refsample.errors import EndpointError, MissingExtraError, RecordError
+
+if TYPE_CHECKING:
+    import httpx2
+
+RETRIED = frozenset({429, 502, 503, 504})
+ATTEMPTS = 5
+LONGEST_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what came back, as text."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    status: int
+    content_type: str
+    text: str
+    attempts: int = 1
+
+    def json(self) -> Any:
+        """The answer as JSON, or None where it is not JSON."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+    def events(self) -> list[str]:
+        """The `data:` payloads of a server-sent event stream, in order (WHATWG framing, any newline)."""
+        payloads: list[str] = []
+        lines: list[str] = []
+        for line in [*self.text.splitlines(), ""]:
+            if line.startswith("data:"):
+                lines.append(line[5:].removeprefix(" "))
+            elif not line and lines:
+                payloads.append("\n".join(lines))
+                lines = []
+        return payloads
+
+
+class Endpoint(Protocol):
+    """Whatever can be asked: a live server, an application in this process, a recording."""
+
+    @property
+    def url(self) -> str: ...
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange: ...
+
+
+class HttpEndpoint:
+    """A server reached over HTTP; `url` with or without its /v1."""
+
+    def __init__(self, url: str, api_key: str | None = None, *, timeout_s: float = 120.0) -> None:
+        try:
+            import httpx2
+        except ImportError as error:
+            raise MissingExtraError("verify", "httpx2") from error
+        self._url = url.rstrip("/").removesuffix("/v1")
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
+            scheme = httpx2.URL(self._url).scheme
+        except httpx2.InvalidURL as error:
+            raise EndpointError(f"{url!r} is not a URL: {error}") from error
+        if scheme not in ("http", "https"):
+            raise EndpointError(f"{url!r} is not an http or https URL: write it as http://HOST:PORT")
+        self._error = httpx2.HTTPError
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
+        """One request; busy answers (429, 502-504) are tried again up to five times, as Retry-After asks."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self._client.request(method, self._url + path, json=body)
+            except self._error as error:
+                raise EndpointError(f"{method} {self._url}{path} failed: {error or type(error).__name__}") from error
+            if response.status_code not in RETRIED or attempt == ATTEMPTS:
+                break
+            time.sleep(min(LONGEST_WAIT_S, _retry_after(response.headers.get("retry-after"), attempt)))
+        kind = response.headers.get("content-type", "").split(";")[0].strip()
+        return Exchange(method, path, body, response.status_code, kind, response.text, attempt)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _retry_after(header: str | None, attempt: int) -> float:
+    """Seconds to wait: the server's own figure where it gives one in seconds, else 1, 2, 4, ..."""
+    return float(header) if header is not None and header.isdigit() else float(2 ** (attempt - 1))
+
+
+class Recorder:
+    """An endpoint that keeps everything that passes through it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.exchanges: list[Exchange] = []
+
+    @property
+    def url(self) -> str:
+        return self._endpoint.url
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
+        exchange = self._endpoint.send(method, path, body)
+        self.exchanges.append(exchange)
+        return exchange
+
+
+class Recording:
+    """A recorded run, answered again in the same order; a request that differs from the record is an error."""
+
+    def __init__(self, url: str, exchanges: Sequence[Exchange]) -> None:
+        self._url, self._exchanges, self._next = url, exchanges, 0
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
+        if self._next >= len(self._exchanges):
+            raise RecordError(f"the record ends after {len(self._exchanges)} exchanges; {method} {path} is not in it")
+        exchange = self._exchanges[self._next]
+        if (exchange.method, exchange.path, exchange.body) != (method, path, body):
+            raise RecordError(f"exchange {self._next} of the record is {exchange.method} {exchange.path} with another "
+                              "body than this version asks: judge it with the version that recorded it")
+        self._next += 1
+        return exchange
