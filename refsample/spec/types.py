@@ -1,0 +1,123 @@
+"""What an engine file says, as frozen records. It knows nothing of TOML files or of how a rule is carried out.
+
+Sources of the named choices: the engines' own code, as cited line by line in `specs/engines/*.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from refsample.errors import SpecError
+
+StepName = Literal[
+    "mask", "logit_bias", "repetition", "frequency", "presence",
+    "greedy", "temperature", "min_p", "top_k", "top_p",
+]  # fmt: skip
+TopKTies = Literal["exact_low_id", "keep_all", "exact_any"]
+TopPRule = Literal["ge", "gt"]
+TopPTies = Literal["low_id", "high_id", "all"]
+TopPBase = Literal["sequential", "joint"]
+MinPForm = Literal["logit", "probability"]
+TemperatureZero = Literal["greedy"]
+GreedyTies = Literal["lowest_id"]
+GreedyLogprobs = Literal["temperature_one", "collapsed"]
+Scope = Literal["prompt_and_output", "output", "window"]
+Stage = Literal["raw", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
+RankRule = Literal["strict", "ge"]
+TopLogprobsRule = Literal["rank_sorted", "sampled_first_cut_n_plus_1"]
+SeedRule = Literal["seed_plus_choice", "identical", "ignored"]
+Generator = Literal["philox", "own"]
+
+STEP_NAMES: tuple[StepName, ...] = get_args(StepName)
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Semantics:
+    """Everything an engine decides about the law of a token. No field has a default: the engine file says each one."""
+
+    order: tuple[StepName, ...]
+    """Steps in the order in which they run; a step that is absent does not exist in that engine."""
+    top_k_ties: TopKTies
+    """Tokens tied at rank k: the lowest ids fill k places; all stay; k of them stay, which is not said (ours: lowest)."""
+    top_p_rule: TopPRule
+    """ge: a token stays while the mass ranked above it is < p; gt: while it is <= p."""
+    top_p_ties: TopPTies
+    """Rank among equal tokens at the boundary: lowest ids first, highest first, or all stay."""
+    top_p_base: TopPBase
+    """Mass of top_p relative to what earlier truncations left (sequential) or to everything (joint)."""
+    min_p_form: MinPForm
+    """l >= max + ln(min_p), or P >= min_p * max P: equal but for rounding; equality stays in both."""
+    min_tokens_to_keep: int
+    """No truncation leaves fewer tokens than this (>= 1)."""
+    temperature_zero: TemperatureZero
+    """What temperature 0 means."""
+    temperature_clamp: float
+    """A temperature above 0 and below this is raised to it; 0.0: none."""
+    greedy_below: float
+    """A temperature (after the clamp) below this is taken as 0; 0.0: only 0 itself."""
+    greedy_ties: GreedyTies
+    """Which of several maxima greedy decoding takes."""
+    greedy_logprobs: GreedyLogprobs
+    """Logprobs read after temperature or truncation while greedy: penalised logits at T = 1 and uncut, or 0 / -inf."""
+    repetition_scope: Scope
+    """Which tokens the repetition penalty sees; window: the last `penalty_window` of prompt and output."""
+    additive_scope: Scope
+    """The same for frequency and presence penalty."""
+    penalty_window: int
+    """Length of the window in tokens; 0 where no scope is `window`."""
+    bias_clamp: float
+    """logit_bias values are clamped to [-this, this]; inf: not at all."""
+    logprob_stage: Stage
+    """Where in the pipeline the reported logprobs are read."""
+    rank_rule: RankRule
+    """strict: 1 + count of greater values; ge: count of values >= (ties share the worst rank)."""
+    minus_inf: float
+    """The number that stands for -inf in an answer."""
+    top_logprobs_rule: TopLogprobsRule
+    """Best N by rank; or the drawn token first, then ranks, N + 1 entries in all."""
+    seed_rule: SeedRule
+    """Key of choice i of a request: seed + i; seed for all; none (the seed is ignored)."""
+    generator: Generator
+    """philox: ours, replayable; own: one that we do not replay."""
+
+    def __post_init__(self) -> None:
+        """Rules between fields. Raises SpecError."""
+        repeated = sorted({name for name in self.order if self.order.count(name) > 1})
+        if repeated:
+            raise SpecError(f"order: {', '.join(repeated)} occurs more than once")
+        windowed = "window" in (self.repetition_scope, self.additive_scope)
+        if windowed != (self.penalty_window > 0):
+            raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', else 0")
+        if self.min_tokens_to_keep < 1:
+            raise SpecError(f"min_tokens_to_keep={self.min_tokens_to_keep}: at least 1")
+        for name in ("temperature_clamp", "greedy_below", "bias_clamp"):
+            if not getattr(self, name) >= 0.0:
+                raise SpecError(f"{name}={getattr(self, name)}: not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDifference:
+    """A difference from the API's page that the engine is known for: a verifier lists it and does not count it."""
+
+    check: str
+    """Id of a conformance check; `*` matches any ending."""
+    summary: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """One file of `specs/engines/`."""
+
+    name: str
+    title: str
+    version: str
+    """Version or commit that was read."""
+    source: str
+    semantics: Semantics
+    known: tuple[KnownDifference, ...]
+    aliases: Mapping[str, str]
+    """Our name of a request field -> the name under which this engine takes it."""
