@@ -1,0 +1,211 @@
+"""Chat templates: messages to the text a model was trained on, by jinja2 as transformers 5 runs it. Knows no ids.
+
+The sandbox, its switches and its helpers are those of `transformers.utils.chat_template_utils` (5.x), so that the same
+template and messages give the same text. A template comes with the model folder and is not trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+import jinja2.utils
+
+from refsample.errors import CorruptFileError, ParameterError, UnsupportedModelError
+from refsample.text.files import read_json, special_texts
+
+MAX_CHARACTERS = 4_000_000
+"""A template that writes more than this is refused: no context is that long."""
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_RENDER_ERRORS = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+
+Clock = Callable[[], datetime]
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}...{% endgeneration %}` marks the assistant's part for training; here it only passes through."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Dict:
+    """`dict(...)` without the class behind it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
+
+
+class _Namespace(jinja2.utils.Namespace):
+    """`namespace(...)` that refuses underscore names, as transformers does."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:  # so that `namespace(self=1)` works, as in jinja2
+        values: dict[str, Any] = dict(*args[1:], **kwargs)
+        for name in values:
+            _refuse_underscore(name)
+        jinja2.utils.Namespace.__init__(args[0], values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_underscore(name)
+        jinja2.utils.Namespace.__setitem__(self, name, value)
+
+
+def _refuse_underscore(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {name!r}")
+
+
+def _raise_exception(message: str) -> str:
+    raise jinja2.exceptions.TemplateError(message)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """jinja's own filter escapes HTML; a model wants plain JSON."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _compile(source: str, clock: Clock, origin: str) -> jinja2.Template:
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda layout: clock().strftime(layout)
+    environment.globals["dict"] = _Dict()
+    environment.globals["namespace"] = _Namespace
+    try:
+        return environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise CorruptFileError(f"{origin}: chat template, line {error.lineno}: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChatTemplate:
+    """One compiled template; `named` holds the folder's other templates by their names."""
+
+    name: str
+    source: str
+    compiled: jinja2.Template = field(repr=False)
+    specials: Mapping[str, str]
+    """`bos_token`, `eos_token`, ... as the template may write them."""
+    named: Mapping[str, ChatTemplate] = field(default_factory=dict)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        **kwargs: object,
+    ) -> str:
+        """The text of a conversation. With `tools`, the folder's `tool_use` template is taken where there is one.
+
+        Whatever the template refuses or cannot do is a ParameterError on `messages`.
+        """
+        if tools is not None and "tool_use" in self.named and self.name == "default":
+            return self.named["tool_use"].render(
+                messages, add_generation_prompt=add_generation_prompt, tools=tools, **kwargs
+            )
+        values = {
+            **self.specials,
+            **kwargs,
+            "messages": [_message(message) for message in _checked(messages)],
+            "tools": None if tools is None else [dict(tool) for tool in tools],
+            "documents": kwargs.get("documents"),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        pieces: list[str] = []
+        size = 0
+        try:
+            for piece in self.compiled.generate(values):
+                size += len(piece)
+                if size > MAX_CHARACTERS:
+                    raise jinja2.TemplateError(f"more than {MAX_CHARACTERS} characters")
+                pieces.append(piece)
+        except _RENDER_ERRORS as error:
+            raise ParameterError(
+                "messages", list(messages), f"the chat template refuses them: {error}", f"chat template {self.name}"
+            ) from error
+        return "".join(pieces)
+
+
+def _checked(messages: object) -> Sequence[Mapping[str, object]]:
+    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
+        raise ParameterError("messages", messages, "must be a list of at least one message")
+    for index, message in enumerate(messages):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise ParameterError(f"messages[{index}]", message, "must be an object with a role")
+    return messages
+
+
+def _message(message: Mapping[str, object]) -> dict[str, object]:
+    """A message as transformers 5 hands it on: null fields left out, reasoning under each of its usual names."""
+    kept = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((kept[name] for name in _REASONING if name in kept), None)
+    return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
+
+
+def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate | None:
+    """The chat templates of `folder`, the default one on top; None where the folder has none.
+
+    `chat_template.jinja` and `additional_chat_templates/*.jinja` win over `chat_template` in tokenizer_config.json.
+    `clock` is what `strftime_now` reads. A template that does not parse is a CorruptFileError.
+    """
+    config = read_json(folder / "tokenizer_config.json")
+    sources = _sources(folder) or _config_sources(config, folder)
+    if not sources:
+        return None
+    specials = special_texts(config)
+    compiled = {name: _compile(source, clock, str(folder)) for name, source in sources.items()}
+    plain = {name: ChatTemplate(name, sources[name], compiled[name], specials) for name in sources}
+    if "default" not in sources:
+        raise UnsupportedModelError(f"{folder}: chat templates {sorted(sources)}, but none is named default")
+    others = {name: template for name, template in plain.items() if name != "default"}
+    return ChatTemplate("default", sources["default"], compiled["default"], specials, others)
+
+
+def _sources(folder: Path) -> dict[str, str]:
+    paths = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    if (folder / "chat_template.jinja").is_file():
+        paths["default"] = folder / "chat_template.jinja"
+    try:
+        return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{folder}: a chat template is not UTF-8: {error}") from error
+
+
+def _config_sources(config: Mapping[str, object], folder: Path) -> dict[str, str]:
+    value = config.get("chat_template")
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"default": value}
+    if isinstance(value, list):
+        pairs = [(item.get("name"), item.get("template")) for item in value if isinstance(item, dict)]
+        if len(pairs) == len(value) and all(isinstance(part, str) for pair in pairs for part in pair):
+            return {str(name): str(template) for name, template in pairs}
+    raise CorruptFileError(f"{folder}: chat_template of tokenizer_config.json is neither text nor a list of named ones")

@@ -1,0 +1,122 @@
+"""Chat templates: the same text as transformers gives, and one clear error for everything a template can do wrong."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from refsample.errors import CorruptFileError, ParameterError, UnsupportedModelError
+from refsample.text import chat
+from refsample.text.chat import ChatTemplate, load_template
+
+MESSAGES = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": None, "tool_calls": None}]
+
+
+def template(folder: Path, source: object, **config: object) -> ChatTemplate:
+    text = json.dumps({"chat_template": source, "bos_token": "<s>", "eos_token": {"content": "</s>"}, **config})
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    loaded = load_template(folder, clock=lambda: datetime(2024, 2, 29, 12, 30))
+    assert loaded is not None
+    return loaded
+
+
+# One line a case: template source, expected text. Messages: MESSAGES; expected by hand from jinja2's documentation
+# (trim_blocks, lstrip_blocks) and from what transformers adds.
+CASES = [
+    ("{% for m in messages %}\n  {% if m.content %}\n[{{ m.role }}]\n  {% endif %}\n{% endfor %}\n", "[user]\n"),
+    ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>Hi <b></s>"),
+    ("{{ messages[0] | tojson }}", '{"role": "user", "content": "Hi <b>"}'),
+    ("{{ {'b': 'é', 'a': 1} | tojson(indent=1, sort_keys=true) }}", '{\n "a": 1,\n "b": "é"\n}'),
+    ("{{ strftime_now('%d %b %Y') }}", "29 Feb 2024"),
+    ("{% for m in messages %}{% if loop.index == 2 %}{% break %}{% endif %}{{ m.role }}{% endfor %}", "user"),
+    ("{% generation %}a{{ messages[0].role }}{% endgeneration %}b", "auserb"),
+    ("{% set n = namespace(x=1) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ dict(a=1).a }}", "21"),
+    ("{{ 'p' if add_generation_prompt else 'q' }}{{ tools is none }}{{ unknown }}", "pTrue"),
+    ("{{ 'content' in messages[1] }}{{ 'tool_calls' in messages[1] }}", "FalseFalse"),
+]
+
+
+@pytest.mark.parametrize(("source", "expected"), CASES)
+def test_rendering(tmp_path: Path, source: str, expected: str) -> None:
+    assert template(tmp_path, source).render(MESSAGES) == expected
+
+
+def test_arguments_reach_the_template(tmp_path: Path) -> None:
+    source = "{{ add_generation_prompt }}{{ tools[0].name }}{{ thinking }}{{ bos_token }}"
+    text = template(tmp_path, source).render(
+        MESSAGES, add_generation_prompt=False, tools=[{"name": "t"}], thinking=3, bos_token="B"
+    )
+    assert text == "Falset3B"
+
+
+def test_reasoning_goes_by_all_its_names(tmp_path: Path) -> None:
+    source = "{{ messages[0].reasoning_content }}{{ messages[0].thinking }}"
+    assert template(tmp_path, source).render([{"role": "assistant", "content": "a", "reasoning": "r"}]) == "rr"
+
+
+REFUSALS = [
+    ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+    ("{{ messages[0].content.missing.deeper }}", "no attribute 'missing'"),
+    ("{{ messages[0].content + 1 }}", "can only concatenate str"),
+    ("{{ messages[0].content.__class__.__mro__ }}", "unsafe"),
+    ("{{ messages.append(1) }}", "'append' of 'list' object is unsafe"),
+    ("{% set n = namespace() %}{% set n._x = 1 %}", "'_x'"),
+    ("{{ 1 / 0 }}", "division by zero"),
+    ("{{ messages[7].content }}", "no element 7"),
+    ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", "more than 4000000 characters"),
+]
+
+
+@pytest.mark.parametrize(("source", "reason"), REFUSALS)
+def test_what_a_template_refuses_is_the_messages_fault(tmp_path: Path, source: str, reason: str) -> None:
+    with pytest.raises(ParameterError, match=r"^messages=.*the chat template refuses them") as caught:
+        template(tmp_path, source).render(MESSAGES)
+    assert reason in str(caught.value)
+    assert caught.value.parameter == "messages"
+
+
+@pytest.mark.parametrize("messages", [[], "hi", None, [{"content": "x"}], ["hi"], [{"role": 1}]])
+def test_messages_that_are_none(tmp_path: Path, messages: list[dict[str, object]]) -> None:
+    with pytest.raises(ParameterError, match="messages"):
+        template(tmp_path, "x").render(messages)
+
+
+def test_named_templates_in_the_config(tmp_path: Path) -> None:
+    pairs = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
+    loaded = template(tmp_path, pairs)
+    assert (loaded.name, loaded.render(MESSAGES), loaded.render(MESSAGES, tools=[{}])) == ("default", "D", "T")
+    assert loaded.named["tool_use"].render(MESSAGES) == "T"
+
+
+def test_files_win_over_the_config(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("file", encoding="utf-8")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("rag{{ bos_token }}", encoding="utf-8")
+    loaded = template(tmp_path, "config")
+    assert (loaded.render(MESSAGES), loaded.named["rag"].render(MESSAGES)) == ("file", "rag<s>")
+
+
+def test_no_template_at_all(tmp_path: Path) -> None:
+    assert load_template(tmp_path) is None
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    assert load_template(tmp_path) is None
+
+
+def test_broken_templates(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="chat template, line 2: "):
+        template(tmp_path, "\n{% if %}")
+    for source in ([{"name": "default"}], 3, ["x"]):
+        with pytest.raises(CorruptFileError, match="neither text nor a list of named ones"):
+            template(tmp_path, source)
+    with pytest.raises(UnsupportedModelError, match=r"\['a', 'b'\], but none is named default"):
+        template(tmp_path, [{"name": name, "template": name} for name in "ab"])
+
+
+def test_the_cap_counts_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "MAX_CHARACTERS", 6)
+    assert template(tmp_path, "{{ messages[0].content }}").render(MESSAGES) == "Hi <b>"
+    with pytest.raises(ParameterError, match="more than 6 characters"):
+        template(tmp_path, "{{ messages[0].content }}!").render(MESSAGES)
