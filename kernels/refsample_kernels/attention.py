@@ -1,0 +1,110 @@
+"""Causal attention of one sequence over its cache, heads in groups. It knows nothing of projections or positions' meaning.
+
+Keys are held transposed, [K, D, S]: sixteen neighbouring keys fill the lanes, so a score is one lane's own sum over D.
+Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row is cut before it enters
+the sums: a row gives the same bits whatever was stored after it and however the rows came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample_kernels.jit import helper, kernel, prange
+from refsample_kernels.lanes import (
+    add, div, exp, first, fma, larger, largest, load, load_part, mul, spread, store, store_part, sub, total,
+)  # fmt: skip
+
+Floats = NDArray[Any]
+
+
+def define_attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+    """Row t attends keys 0..start+t; q and out [T, H, D], keys [K, D, S], values [K, S, D], S >= start + T.
+
+    H is a multiple of K: query head h reads key/value head h // (H / K). Softmax of scale * q.k in natural base.
+    """
+    rows, heads, _ = q.shape
+    group = heads // keys.shape[0]
+    for t in range(rows):
+        count = start + t + 1
+        for h in range(heads):
+            scores = q[t, h].astype(np.float64) @ keys[h // group, :, :count] * scale  # [S]
+            weights = np.exp(scores - scores.max())
+            out[t, h] = weights @ values[h // group, :count] / weights.sum()
+
+
+def _small(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> bool:
+    return q.size * (start + q.shape[0]) < 100_000  # a serial run of some 15 us
+
+
+@kernel(define_attention, parallel=True, small=_small)
+def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+    """See `define_attention`; S a multiple of 16. Whatever lies beyond the last row's key is read but never used."""
+    rows, heads, width = q.shape
+    group, room = heads // keys.shape[0], keys.shape[2]
+    flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
+    for task in prange(rows * heads):
+        t, h = task // heads, task % heads
+        count = start + t + 1
+        weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
+        base = (h // group) * width * room
+        _scores(flat_q, task * width, flat_k, base, width, room, np.float32(scale), weights)
+        mass = _softmax(weights, count)
+        _mix(weights, count, flat_v, base, width, mass, flat_out, task * width)
+
+
+@helper
+def _scores(q: Floats, i: int, keys: Floats, base: int, width: int, room: int, scale: Any, scores: Floats) -> None:
+    for s in range(0, scores.size - 63, 64):  # four blocks at once only hide latency: each lane sums alone
+        a = b = c = e = spread(np.float32(0))
+        for d in range(width):
+            v, j = spread(q[i + d]), base + d * room + s
+            a, b = fma(v, load(keys, j), a), fma(v, load(keys, j + 16), b)
+            c, e = fma(v, load(keys, j + 32), c), fma(v, load(keys, j + 48), e)
+        store(scores, s, mul(a, spread(scale)))
+        store(scores, s + 16, mul(b, spread(scale)))
+        store(scores, s + 32, mul(c, spread(scale)))
+        store(scores, s + 48, mul(e, spread(scale)))
+    for s in range(scores.size - scores.size % 64, scores.size, 16):
+        a = spread(np.float32(0))
+        for d in range(width):
+            a = fma(spread(q[i + d]), load(keys, base + d * room + s), a)
+        store(scores, s, mul(a, spread(scale)))
+
+
+@helper
+def _softmax(scores: Floats, count: int) -> Any:
+    """Scores become e^(score - largest), zeros beyond count; their sum."""
+    lowest = spread(np.float32(-np.inf))
+    most = lowest
+    for s in range(0, scores.size, 16):
+        most = larger(first(load(scores, s), count - s, lowest), most)
+    peak = spread(largest(most))
+    sums = spread(np.float32(0))
+    for s in range(0, scores.size, 16):
+        v = exp(sub(first(load(scores, s), count - s, lowest), peak))
+        store(scores, s, v)
+        sums = add(sums, v)
+    return total(sums)
+
+
+@helper
+def _mix(weights: Floats, count: int, values: Floats, base: int, width: int, mass: Any, out: Floats, o: int) -> None:
+    """out = sum_s weights[s] values[s] / mass; even and odd keys are summed apart, then added."""
+    for d in range(0, width, 16):
+        n = min(16, width - d)
+        even = odd = spread(np.float32(0))
+        for s in range(0, count - 1, 2):
+            j = base + s * width + d
+            if n == 16:
+                even = fma(spread(weights[s]), load(values, j), even)
+                odd = fma(spread(weights[s + 1]), load(values, j + width), odd)
+            else:
+                even = fma(spread(weights[s]), load_part(values, j, n), even)
+                odd = fma(spread(weights[s + 1]), load_part(values, j + width, n), odd)
+        if count % 2:
+            j = base + (count - 1) * width + d
+            even = fma(spread(weights[count - 1]), load_part(values, j, n), even)
+        store_part(out, o + d, n, div(add(even, odd), spread(mass)))

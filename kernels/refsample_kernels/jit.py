@@ -1,0 +1,232 @@
+"""Lazy compilation of kernels: the only file that imports numba. It knows nothing of what a kernel computes.
+
+`@kernel(definition)` makes a `Kernel`: a callable that imports numba and compiles at its first call, and that is listed in
+`KERNELS` beside its float64 definition. `@helper` marks a plain function that kernels call. Under NUMBA_DISABLE_JIT=1
+both stay plain Python and numba is never imported.
+
+Kernels are compiled without fastmath: the order of every sum is the order of the source, so a kernel gives the same
+bits compiled serially or in parallel, and on every machine with the same libm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from refsample_kernels import lanes
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+prange = range
+"""A loop whose turns may run in any order; numba's own `prange` once compiled in parallel."""
+
+LOCK = threading.RLock()
+"""Held while compiling, and around parallel kernels where numba has only its `workqueue` layer: that layer aborts the
+process when two Python threads enter it at once."""
+
+KERNELS: dict[str, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
+"""name -> (kernel, its float64 definition); a house test holds that no kernel is missing."""
+
+_HELPERS: dict[FunctionType, Any] = {}  # plain function -> its dispatcher, None until a kernel needs it
+_wanted_threads = 0  # 0: as many as numba starts with
+_thread = threading.local()  # .threads: what this Python thread has told numba; numba's own setting is per thread
+
+
+class Kernel(Generic[P, R]):
+    """A jitted function that compiles itself at its first call; `small` says when the serial version is the faster."""
+
+    def __init__(
+        self, function: Callable[P, R], definition: Callable[P, R], parallel: bool, small: Callable[P, bool] | None
+    ) -> None:
+        self.function, self.definition = function, definition
+        self.name, self.__doc__ = function.__name__, function.__doc__
+        self._parallel, self._small = parallel, small
+        self._run: Callable[P, R] = self._first
+        self._serial: Callable[P, R] | None = None
+        self._many: Callable[P, R] | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._run(*args, **kwargs)
+
+    def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if jit_disabled():
+            self._run = self.function
+        else:
+            self._run = self._choose if self._parallel else self.serial()
+        return self._run(*args, **kwargs)
+
+    def serial(self) -> Callable[P, R]:
+        """The version that stays in the calling thread (numba's dispatcher, so other kernels may call it)."""
+        if self._serial is None:
+            with LOCK:
+                self._serial = self._serial or _compile(self.function, parallel=False)
+        return self._serial
+
+    def _choose(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if (self._small is not None and self._small(*args, **kwargs)) or threads() == 1:
+            return self.serial()(*args, **kwargs)
+        if self._many is None:
+            with LOCK:
+                self._many = self._many or _compile(self.function, parallel=True)
+        _tell_numba()
+        if _layer_is_safe():
+            return self._many(*args, **kwargs)
+        with LOCK:
+            return self._many(*args, **kwargs)
+
+
+def kernel(
+    definition: Callable[P, R], *, parallel: bool = False, small: Callable[P, bool] | None = None
+) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Decorator: compile this function when first called and list it in KERNELS beside `definition`.
+
+    `parallel`: its `prange` loops are spread over threads, except where `small(*args)` says that this does not pay.
+    """
+
+    def wrap(function: Callable[P, R]) -> Kernel[P, R]:
+        made = Kernel(function, definition, parallel, small)
+        if made.name in KERNELS:
+            raise ValueError(f"two kernels are named {made.name}")
+        KERNELS[made.name] = (made, definition)
+        return made
+
+    return wrap
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def helper(function: F) -> F:
+    """Decorator: a plain function that kernels call; it stays a plain function to everyone else."""
+    assert isinstance(function, FunctionType)
+    _HELPERS[function] = None
+    return function
+
+
+def jit_disabled() -> bool:
+    """Whether NUMBA_DISABLE_JIT asks for plain Python."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads in parallel kernels, in the whole process. ValueError beyond what numba was started with."""
+    global _wanted_threads
+    most = 1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS)
+    if count < 1 or (count > most and not jit_disabled()):
+        raise ValueError(f"threads={count}: must be in 1..{most} (NUMBA_NUM_THREADS)")
+    _wanted_threads = count
+
+
+def threads() -> int:
+    """How many threads parallel kernels use."""
+    return _wanted_threads or (1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS))
+
+
+def source_hash() -> str:
+    """Hash of all kernel sources: numba's cache sees no change in a function of another file, so the folder is keyed."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache folder; never beside the sources."""
+    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    root = Path(given) if given else Path.home() / ".cache"
+    return root / "refsample" / source_hash()
+
+
+def _numba() -> Any:
+    return import_module("numba")
+
+
+def _tell_numba() -> None:
+    wanted = threads()
+    if getattr(_thread, "threads", None) != wanted:
+        _numba().set_num_threads(wanted)
+        _thread.threads = wanted
+
+
+_safe_layer: bool | None = None  # None until the first parallel run has chosen a layer
+
+
+def _layer_is_safe() -> bool:
+    global _safe_layer
+    if _safe_layer is None:
+        try:
+            _safe_layer = _numba().threading_layer() != "workqueue"
+        except ValueError:  # numba: no layer chosen yet, so this call goes through the lock
+            return False
+    return _safe_layer
+
+
+def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+    """numba's dispatcher of `function`, its helpers, kernels and lane operations put in place of the plain ones."""
+    numba = _numba()
+    options = {"nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel}
+    with _cache_at(numba) as cached:
+        return numba.njit(cache=cached, **options)(_linked(function, numba, parallel))
+
+
+def _linked(function: Callable[..., Any], numba: Any, parallel: bool) -> FunctionType:
+    assert isinstance(function, FunctionType)
+    scope = dict(function.__globals__)
+    for name in _names(function.__code__):
+        value = scope.get(name)
+        if value is prange and name == "prange":
+            scope[name] = numba.prange if parallel else prange
+        elif isinstance(value, Kernel):
+            scope[name] = value.serial()
+        elif isinstance(value, FunctionType) and value in _HELPERS:
+            if _HELPERS[value] is None:
+                _HELPERS[value] = _compile(value, parallel=False)
+            scope[name] = _HELPERS[value]
+        elif isinstance(value, FunctionType) and value in lanes.OPERATIONS:
+            scope[name] = _intrinsics(numba)[value.__name__]
+    made = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
+    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    return made
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+_lane_intrinsics: dict[str, Any] = {}
+
+
+def _intrinsics(numba: Any) -> dict[str, Any]:
+    if not _lane_intrinsics:
+        emitter = import_module("refsample_kernels.lanes_llvm")
+        _lane_intrinsics.update(emitter.intrinsics(numba))
+    return _lane_intrinsics
+
+
+@contextmanager
+def _cache_at(numba: Any) -> Iterator[bool]:
+    """numba's cache folder set to ours while a dispatcher is made; False where no folder can be written."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    before = numba.config.CACHE_DIR
+    if writable:
+        numba.config.CACHE_DIR = str(folder)
+    try:
+        yield writable
+    finally:
+        numba.config.CACHE_DIR = before

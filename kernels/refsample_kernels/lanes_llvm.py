@@ -1,0 +1,232 @@
+"""The operations of `lanes` as machine vectors: numba intrinsics that emit LLVM. It knows nothing of kernels.
+
+The vector type is <16 x float> on every machine (two registers on AVX2, four on NEON) and no fast-math flag is set, so
+no compiler pass may change the order of a sum.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+WIDTH = 16
+LOG2E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693359375, -2.12194440e-4
+EXP_TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)  # Taylor, |r| <= ln2/2: truncation 5e-9
+
+
+class Emit:
+    """Types and small pieces of IR shared by the intrinsics."""
+
+    def __init__(self, numba: Any, ir: Any) -> None:
+        self.ir, self.numba, self.types = ir, numba, numba.core.types
+        self.vector = ir.VectorType(ir.FloatType(), WIDTH)
+        self.ints = ir.VectorType(ir.IntType(32), WIDTH)
+        self.halves = ir.VectorType(ir.IntType(16), WIDTH)
+        self.mask = ir.VectorType(ir.IntType(1), WIDTH)
+        self.type = _lane_type(numba, self.vector)
+
+    def floats(self, value: float) -> Any:
+        return self.ir.Constant(self.vector, [value] * WIDTH)
+
+    def integers(self, value: int) -> Any:
+        return self.ir.Constant(self.ints, [value] * WIDTH)
+
+    def call(self, builder: Any, name: str, result: Any, *args: Any) -> Any:
+        """Call the LLVM intrinsic `name`."""
+        kind = self.ir.FunctionType(result, [a.type for a in args])
+        return builder.call(self.numba.core.cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    def broadcast(self, builder: Any, scalar: Any) -> Any:
+        kind = self.ir.VectorType(scalar.type, WIDTH)
+        one = builder.insert_element(self.ir.Constant(kind, self.ir.Undefined), scalar, self.ir.IntType(32)(0))
+        return builder.shuffle_vector(one, self.ir.Constant(kind, self.ir.Undefined), self.integers(0))
+
+    def below(self, builder: Any, n: Any) -> Any:
+        """Mask of the lanes below n (a signed integer of any width)."""
+        wide = builder.sext(n, self.ir.IntType(64)) if n.type.width < 64 else n
+        kind = self.ir.VectorType(self.ir.IntType(64), WIDTH)
+        return builder.icmp_signed("<", self.ir.Constant(kind, list(range(WIDTH))), self.broadcast(builder, wide))
+
+    def fold(self, builder: Any, v: Any, combine: Any) -> Any:
+        """Combine the upper half with the lower until one lane is left."""
+        count = WIDTH
+        while count > 1:
+            count //= 2
+            kind = self.ir.VectorType(self.ir.IntType(32), count)
+            nothing = self.ir.Constant(v.type, self.ir.Undefined)
+            low = builder.shuffle_vector(v, nothing, self.ir.Constant(kind, list(range(count))))
+            high = builder.shuffle_vector(v, nothing, self.ir.Constant(kind, list(range(count, 2 * count))))
+            v = combine(low, high)
+        return builder.extract_element(v, self.ir.IntType(32)(0))
+
+    def address(self, context: Any, builder: Any, array_type: Any, array: Any, index: Any, kind: Any) -> Any:
+        data = context.make_array(array_type)(context, builder, array).data
+        return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+    def widened(self, builder: Any, dtype: Any, raw: Any) -> Any:
+        """float32 lanes from what was loaded: floats, bfloat16 bits (uint16) or float16 bits (int16)."""
+        if dtype == self.types.float32:
+            return raw
+        if dtype == self.types.uint16:
+            wide = builder.shl(builder.zext(raw, self.ints), self.integers(16))
+            return builder.bitcast(wide, self.vector)
+        return builder.fpext(builder.bitcast(raw, self.ir.VectorType(self.ir.HalfType(), WIDTH)), self.vector)
+
+    def raw_kind(self, dtype: Any) -> tuple[Any, str, int]:
+        """(vector type in memory, its name in LLVM, bytes per element); TypeError for a type no kernel holds."""
+        if dtype == self.types.float32:
+            return self.vector, "v16f32", 4
+        if dtype in (self.types.uint16, self.types.int16):
+            return self.halves, "v16i16", 2
+        raise TypeError(f"lanes hold float32, uint16 or int16, not {dtype}")
+
+
+def _lane_type(numba: Any, vector: Any) -> Any:
+    """numba's type of a lane value, mapped to the LLVM vector."""
+    extending = import_module("numba.extending")
+
+    class LaneType(numba.core.types.Type):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(name="refsample_lanes")
+
+    @extending.register_model(LaneType)
+    class LaneModel(extending.models.PrimitiveModel):  # type: ignore[misc]
+        def __init__(self, manager: Any, kind: Any) -> None:
+            super().__init__(manager, kind, vector)
+
+    return LaneType()
+
+
+def intrinsics(numba: Any) -> dict[str, Any]:
+    """name -> intrinsic, for every operation of `lanes`."""
+    import_module("numba.core.cgutils")
+    emit = Emit(numba, import_module("llvmlite.ir"))
+    intrinsic = import_module("numba.extending").intrinsic
+    made = {**_memory(emit, intrinsic), **_arithmetic(emit, intrinsic), **_folds(emit, intrinsic)}
+    return made
+
+
+def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
+    size, void = e.types.intp, e.types.void
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def spread(context: Any, value: Any) -> Any:
+        return e.type(e.types.float32), lambda c, b, sig, args: e.broadcast(b, args[0])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(context: Any, held: Any, i: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            kind, _, align = e.raw_kind(held.dtype)
+            raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], kind))
+            raw.align = align
+            return e.widened(b, held.dtype, raw)
+
+        return e.type(held, size), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load_part(context: Any, held: Any, i: Any, n: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            kind, name, align = e.raw_kind(held.dtype)
+            where = e.address(c, b, sig.args[0], args[0], args[1], kind)
+            zero = e.ir.Constant(kind, None)
+            call = f"llvm.masked.load.{name}.p0"
+            raw = e.call(b, call, kind, where, e.ir.IntType(32)(align), e.below(b, args[2]), zero)
+            return e.widened(b, held.dtype, raw)
+
+        return e.type(held, size, size), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store(context: Any, out: Any, i: Any, v: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            done = b.store(args[2], e.address(c, b, sig.args[0], args[0], args[1], e.vector))
+            done.align = 4
+            return c.get_dummy_value()
+
+        return void(out, size, e.type), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store_part(context: Any, out: Any, i: Any, n: Any, v: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            where = e.address(c, b, sig.args[0], args[0], args[1], e.vector)
+            name = "llvm.masked.store.v16f32.p0"
+            e.call(b, name, e.ir.VoidType(), args[3], where, e.ir.IntType(32)(4), e.below(b, args[2]))
+            return c.get_dummy_value()
+
+        return void(out, size, size, e.type), code
+
+    return {"spread": spread, "load": load, "load_part": load_part, "store": store, "store_part": store_part}
+
+
+def _arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
+    one, size = e.type, e.types.intp
+
+    def binary(name: str) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def operation(context: Any, a: Any, b: Any) -> Any:
+            return one(one, one), lambda c, builder, sig, args: getattr(builder, name)(*args)
+
+        return operation
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def fma(context: Any, x: Any, y: Any, z: Any) -> Any:
+        return one(one, one, one), lambda c, b, sig, args: e.call(b, "llvm.fma.v16f32", e.vector, *args)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def larger(context: Any, x: Any, y: Any) -> Any:
+        return one(one, one), lambda c, b, sig, args: b.select(b.fcmp_ordered(">", *args), *args)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def first(context: Any, v: Any, n: Any, other: Any) -> Any:
+        return one(one, size, one), lambda c, b, sig, args: b.select(e.below(b, args[1]), args[0], args[2])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def exp(context: Any, v: Any) -> Any:
+        return one(one), lambda c, b, sig, args: _exp(e, b, args[0])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def to_bf16(context: Any, v: Any) -> Any:
+        return one(one), lambda c, b, sig, args: _to_bf16(e, b, args[0])
+
+    made = {"fma": fma, "larger": larger, "first": first, "exp": exp, "to_bf16": to_bf16}
+    return made | {"add": binary("fadd"), "sub": binary("fsub"), "mul": binary("fmul"), "div": binary("fdiv")}
+
+
+def _exp(e: Emit, b: Any, x: Any) -> Any:
+    """e^x = 2^n e^r with n = round(x / ln2), r = x - n ln2 in two parts, e^r by Horner."""
+    low, high = e.floats(-87.3), e.floats(88.0)
+    held = b.select(b.fcmp_ordered(">", x, low), x, low)
+    held = b.select(b.fcmp_ordered("<", held, high), held, high)
+    n = e.call(b, "llvm.rint.v16f32", e.vector, b.fmul(held, e.floats(LOG2E)))
+    minus = b.fneg(n)
+    r = e.call(b, "llvm.fma.v16f32", e.vector, minus, e.floats(LN2_HIGH), held)
+    r = e.call(b, "llvm.fma.v16f32", e.vector, minus, e.floats(LN2_LOW), r)
+    value = e.floats(EXP_TERMS[0])
+    for term in EXP_TERMS[1:]:
+        value = e.call(b, "llvm.fma.v16f32", e.vector, value, r, e.floats(term))
+    power = b.shl(b.add(b.fptosi(n, e.ints), e.integers(127)), e.integers(23))
+    value = b.fmul(value, b.bitcast(power, e.vector))
+    value = b.select(b.fcmp_ordered("<", x, low), e.floats(0.0), value)
+    return b.select(b.fcmp_unordered("uno", x, x), x, value)
+
+
+def _to_bf16(e: Emit, b: Any, x: Any) -> Any:
+    bits = b.bitcast(x, e.ints)
+    odd = b.and_(b.lshr(bits, e.integers(16)), e.integers(1))
+    rounded = b.and_(b.add(b.add(bits, e.integers(0x7FFF)), odd), e.integers(0xFFFF0000))
+    special = b.icmp_unsigned("==", b.and_(bits, e.integers(0x7F800000)), e.integers(0x7F800000))
+    return b.select(special, x, b.bitcast(rounded, e.vector))
+
+
+def _folds(e: Emit, intrinsic: Any) -> dict[str, Any]:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def total(context: Any, v: Any) -> Any:
+        return e.types.float32(e.type), lambda c, b, sig, args: e.fold(b, args[0], b.fadd)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def largest(context: Any, v: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            return e.fold(b, args[0], lambda low, high: b.select(b.fcmp_ordered(">", low, high), low, high))
+
+        return e.types.float32(e.type), code
+
+    return {"total": total, "largest": largest}

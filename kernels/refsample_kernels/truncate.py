@@ -1,0 +1,84 @@
+"""Which tokens top_k, top_p, min_p and greedy keep. It knows logits [V] in float64, and -inf as "cut already".
+
+Every function returns a mask [V] of what stays, a part of what was finite. Tokens are ranked by logit: two logits that
+differ are ranked apart even where their probabilities round to the same number. No full sort is made where a partition
+finds the cut.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+ROUNDING = 1e-12
+"""Masses, and logits at the threshold of min_p, closer than this are equal: sums in float64 err by about as much."""
+HEAD = 2048
+"""top_p looks for its cut among this many best tokens before it sorts them all."""
+
+
+def keep_ranked(logits: Floats, count: int, ties: str = "low_id") -> Mask:
+    """The `count` best tokens. Ties at the last place: "low_id", "high_id", or "all" of them stay (more than count)."""
+    size = logits.size
+    alive = logits > -np.inf
+    if count >= size or count >= np.count_nonzero(alive):
+        return alive
+    last = np.partition(logits, size - count)[size - count]
+    if ties == "all":
+        return logits >= last
+    kept = logits > last
+    tied = np.flatnonzero(logits == last)
+    places = count - np.count_nonzero(kept)
+    kept[tied[:places] if ties == "low_id" else tied[-places:]] = True
+    return kept
+
+
+def keep_greedy(logits: Floats) -> Mask:
+    """The maximum; among equal ones the lowest id."""
+    kept = np.zeros(logits.size, dtype=np.bool_)  # [V]
+    kept[logits.argmax()] = True
+    return kept
+
+
+def keep_top_p(logits: Floats, p: float, rule: str, ties: str, least: int = 1, total: float | None = None) -> Mask:
+    """Tokens above which the mass is < p (rule "ge") or <= p ("gt"), but at least `least`.
+
+    `total` is ln of the sum of exp that masses are relative to; None: of these logits.
+    """
+    return keep_ranked(logits, max(least, top_p_count(logits, p, rule, total)), ties)
+
+
+def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None) -> int:
+    """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 is possible for p = 0."""
+    top = logits.max()
+    whole = float(np.exp(logits - top).sum()) if total is None else math.exp(total - top)
+    if logits.size > 2 * HEAD:
+        head = np.sort(np.partition(logits, logits.size - HEAD)[-HEAD:])[::-1]  # [HEAD]
+        above = np.cumsum(np.exp(head - top)) / whole
+        if above[-1] > p + ROUNDING:
+            return _ranks_below(above, p, rule)
+    ranked = np.sort(logits)[::-1]  # [V]
+    return _ranks_below(np.cumsum(np.exp(ranked - top)) / whole, p, rule)
+
+
+def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:
+    """Ranks whose mass above (the cumulative mass of the rank before) keeps to the rule."""
+    above = cumulative[:-1]  # of rank 1, 2, ...; above rank 0 there is nothing
+    first = p > ROUNDING or (rule == "gt" and p >= 0.0)
+    if rule == "ge":
+        return int(first) + int(np.searchsorted(above, p - ROUNDING, side="left"))
+    return int(first) + int(np.searchsorted(above, p + ROUNDING, side="right"))
+
+
+def keep_min_p(logits: Floats, min_p: float, form: str, least: int = 1) -> Mask:
+    """Tokens with P >= min_p * max P, but at least `least`; equality stays. 0 < min_p <= 1."""
+    top = logits.max()
+    if form == "logit":
+        kept = logits >= top + (math.log(min_p) - ROUNDING)
+    else:
+        kept = np.exp(logits - top) >= min_p * (1.0 - ROUNDING)
+    return kept if np.count_nonzero(kept) >= least else keep_ranked(logits, least)
