@@ -1,0 +1,96 @@
+"""Prompts that the model finds natural and that stop where its next token is wide open, or almost certain.
+
+For whoever needs many different prompts of known character, such as a verifier. Drawn from the corpus's own grammar,
+so the character is that of the grammar: check an entropy with the model before relying on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from refsample.tiny import facts
+from refsample.tiny.plain import OPENERS, filler
+from refsample.tiny.questions import cap, dress
+from refsample.tiny.story import tell_story
+from refsample.tiny.words import CLASSES, MEMBERS, article
+
+KINDS = ("wide", "narrow", "chat_wide", "chat_narrow")
+_WIDE_CLASSES = ("name", "animal", "food", "thing", "place")
+_WIDE_GROUPS = ("an animal", "a thing", "a place", "a food", "a name", "a name for a girl", "a name for a boy",
+                "an animal with four legs", "something to do", "a job")
+
+
+def _story_start(rng: Random) -> str:
+    """A story up to a word that it draws from a wide class."""
+    while True:
+        text, bound = tell_story(rng)
+        cuts = [text.find(" " + word) for word in bound.values() if any(word in MEMBERS[k] for k in _WIDE_CLASSES)]
+        cuts = [cut for cut in cuts if cut > 0]
+        if cuts:
+            return text[: rng.choice(cuts)]
+
+
+def _wide(rng: Random) -> str:
+    if rng.random() < 0.4:
+        return _story_start(rng)
+    chosen = rng.sample(OPENERS, rng.randint(1, 4))
+    before = [f"{text} {filler(rng, kind)}." for text, kind in chosen[:-1]]
+    return " ".join([*before, chosen[-1][0]])
+
+
+def _certain(rng: Random) -> str:
+    """A sentence that lacks the one word that everybody knows."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return f"The opposite of {rng.choice(tuple(facts.OPPOSITES))} is"
+    if kind == 1:
+        return f"The capital of {rng.choice(tuple(facts.CAPITALS))} is"
+    if kind == 2:
+        return f"After {rng.choice(CLASSES['day'])} comes"
+    return f"{cap(article(rng.choice(tuple(facts.LEGS))))} has"
+
+
+def _narrow(rng: Random) -> str:
+    if rng.random() < 0.4:
+        text, _ = tell_story(rng)
+        cut = text.find(" because")  # a feeling never comes without its cause
+        if cut > 0:
+            return text[:cut]
+    before = [f"{text} {filler(rng, kind)}." for text, kind in rng.sample(OPENERS, rng.randint(0, 2))]
+    return " ".join([*before, _certain(rng)])
+
+
+def _chat_wide(rng: Random) -> str:
+    form = rng.choice(("Name {}.", "Tell me {}.", "Give me {}.", "Think of {}.", "Pick {}.", "I need {}.", "Say {}."))
+    what = "a number" if rng.random() < 0.15 else rng.choice(_WIDE_GROUPS)
+    return dress(rng, form.format(what))
+
+
+def _chat_narrow(rng: Random) -> str:
+    word, other = rng.choice(tuple(facts.OPPOSITES.items()))
+    country = rng.choice(tuple(facts.CAPITALS))
+    return dress(rng, rng.choice((f"What is the opposite of {word}?", f"Tell me the opposite of {other}." if other in
+                 facts.OPPOSITES else f"Tell me the opposite of {word}.", f"What is the capital of {country}?",
+                 f"How many legs does {article(rng.choice(tuple(facts.LEGS)))} have?")))
+
+
+def openings(seed: int) -> Iterator[tuple[str, str]]:
+    """Endless pairs (kind, text), all texts different; kinds take turns in the order of KINDS.
+
+    "wide" and "narrow" are plain prompts without a space at their end; "chat_wide" and "chat_narrow" are questions of
+    a user, whose answer begins so. Deterministic from the seed.
+    """
+    rng = Random(f"openings/{seed}")
+    makers = {"wide": _wide, "narrow": _narrow, "chat_wide": _chat_wide, "chat_narrow": _chat_narrow}
+    seen: set[str] = set()
+    while True:
+        for kind in KINDS:
+            text = makers[kind](rng)
+            for _ in range(50):
+                if text not in seen:
+                    break
+                text = makers[kind](rng)
+            if text not in seen:
+                seen.add(text)
+                yield kind, text
