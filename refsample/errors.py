@@ -25,13 +25,17 @@ class RefsampleError(Exception):
 class ParameterError(RefsampleError):
     """A parameter that breaks a rule.
 
-    `parameter` is its name as the user wrote it, `value` what was given, `rule` what is allowed,
-    `source` who says so (a provider's page, an engine, this library).
+    `parameter` is its name as the user wrote it, `value` what was given (`...` where nothing was), `rule` what is
+    allowed, `source` who says so (a provider's page, an engine, this library), `code` the kind of mistake as
+    OpenAI's error bodies name it.
     """
 
-    def __init__(self, parameter: str, value: object, rule: str, source: str = "refsample") -> None:
-        self.parameter, self.value, self.rule, self.source = parameter, value, rule, source
-        super().__init__(f"{parameter}={shorten(value)}: {rule} (rule of {source})")
+    def __init__(
+        self, parameter: str, value: object, rule: str, source: str = "refsample", code: str = "invalid_value"
+    ) -> None:
+        self.parameter, self.value, self.rule, self.source, self.code = parameter, value, rule, source, code
+        given = "" if value is ... else f"={shorten(value)}"
+        super().__init__(f"{parameter}{given}: {rule} (rule of {source})")
 
 
 class ContextLengthError(ParameterError):

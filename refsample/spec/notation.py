@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,10 +78,10 @@ def check_type(name: str) -> str:
 
 
 def is_finite_number(value: object) -> bool:
-    """A JSON number that is no NaN and no infinity; True and False are not numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A JSON number that is no NaN and no infinity, not even as a double; True and False are not numbers."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
         return False
-    return isinstance(value, int) or math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def fits(value: object, name: str, *, integral: bool = False) -> bool:
