@@ -1,0 +1,98 @@
+"""An answer on its way to the person: streamed or whole, tinted or plain. Knows response shapes, not models."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refsample.cli.terminal import choice_tokens, note, say, show
+from refsample.render import wants_colour
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is known of an answer when it is over."""
+
+    text: str
+    finish_reason: str | None
+    tokens: int | None
+    seconds: float
+    first_s: float
+    extra: Mapping[str, Any]
+    """The extension object of the response: seed, ignored keys."""
+    stopped: bool = False
+
+
+def print_stream(chunks: Iterable[Mapping[str, Any]], *, interruptible: bool = False) -> Reply:
+    """Print the one choice of a stream as it comes. Interruptible: Ctrl-C ends the answer, not the program."""
+    colour, start = wants_colour(sys.stdout), time.perf_counter()
+    text, finish, usage, extra, first, stopped = "", None, None, {}, start, False
+    try:
+        for chunk in chunks:
+            usage = chunk.get("usage") or usage
+            extra = chunk.get("refsample") or extra
+            for choice in chunk["choices"]:
+                piece = choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+                first = time.perf_counter() if piece and not text else first
+                text += piece
+                finish = choice["finish_reason"] or finish
+                print_piece(piece, choice.get("logprobs"), colour=colour)
+    except KeyboardInterrupt:
+        if not interruptible:
+            raise
+        stopped = True
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    end = time.perf_counter()
+    tokens = usage["completion_tokens"] if usage else None
+    return Reply(text, finish, tokens, end - start, first - start, extra, stopped)
+
+
+def print_piece(text: str, logprobs: Mapping[str, Any] | None, *, colour: bool) -> None:
+    """Text of one choice or chunk; tinted where there are logprobs and colour is wanted."""
+    if colour and logprobs:
+        show(choice_tokens(text, logprobs))
+    else:
+        say(text)
+
+
+def print_whole(response: Mapping[str, Any], seconds: float) -> Reply:
+    """Print every choice of a response; more than one are told apart by a line before each."""
+    colour = wants_colour(sys.stdout)
+    choices = response["choices"]
+    for choice in choices:
+        text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
+        if len(choices) > 1:
+            say(f"--- choice {choice['index']} ({choice['finish_reason']})\n")
+        print_piece(text, choice.get("logprobs"), colour=colour)
+        if len(choices) > 1:
+            say("\n")
+    last = choices[-1]
+    tokens = (response.get("usage") or {}).get("completion_tokens")
+    return Reply(text, last["finish_reason"], tokens, seconds, 0.0, response.get("refsample") or {})
+
+
+def footer(reply: Reply) -> None:
+    """What the person should know beside the text: ignored fields always, figures on a terminal."""
+    ignored = reply.extra.get("ignored")
+    if ignored:
+        note(f"ignored: {', '.join(map(str, ignored))}")
+    if not sys.stderr.isatty():
+        return
+    parts = []
+    if reply.tokens is not None:
+        parts.append(f"{reply.tokens} tokens in {reply.seconds:.2f} s")
+        decoding = reply.seconds - reply.first_s
+        if reply.first_s and reply.tokens > 1 and decoding > 0:
+            parts.append(f"{(reply.tokens - 1) / decoding:.0f} tokens/s after the first")
+        elif reply.seconds > 0:
+            parts.append(f"{reply.tokens / reply.seconds:.0f} tokens/s")
+    parts.append("stopped" if reply.stopped else f"finish {reply.finish_reason}")
+    if "seed" in reply.extra:
+        parts.append(f"seed {reply.extra['seed']}")
+    note(", ".join(parts))

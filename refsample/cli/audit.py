@@ -1,0 +1,87 @@
+"""`refsample verify`, `judge` and `faults`: the verifier's commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from refsample.cli.serve import key_from
+from refsample.cli.terminal import Progress
+from refsample.cli.verdict import EXIT, print_report
+from refsample.render import columns
+
+
+@click.command()
+@click.argument("url")
+@click.option("--model", "endpoint_model", required=True, metavar="NAME_THERE", help="The model's name there.")
+@click.option("--reference", required=True, metavar="tiny|PATH|ID|none",
+              help="The model it claims to be; none: contract and self-consistency only.")
+@click.option("--spec", default="openai", show_default=True, metavar="NAME", help="Provider spec it claims to follow.")
+@click.option("--engine", metavar="NAME", help="Engine it claims to run; default: the one that the spec names.")
+@click.option("--profile", type=click.Choice(["smoke", "standard", "deep"]), default="standard", show_default=True)
+@click.option("--api-key-env", metavar="VAR", help="Environment variable that holds the key.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Keep every request and answer there, for `refsample judge`.")
+@click.option("--dry-run", is_flag=True, help="Say what would be asked; ask nothing.")
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Stop asking after this many output tokens.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Which probes are drawn; default: fresh ones.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def verify(
+    url: str, endpoint_model: str, reference: str, spec: str, engine: str | None, profile: str,
+    api_key_env: str | None, out: Path | None, dry_run: bool, max_tokens: int | None, seed: int | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Check the endpoint at URL (with or without /v1) against the reference.
+
+    Exit code 0 consistent, 1 inconsistent, 2 usage or an endpoint that does not answer, 3 inconclusive.
+
+    \b
+    refsample verify http://127.0.0.1:8000 --model tiny --reference tiny
+    """
+    from refsample.conformance.verify import verify as verify_endpoint
+
+    progress = Progress()
+    report = verify_endpoint(
+        url, None if reference == "none" else reference, spec, engine, profile,
+        model=endpoint_model, api_key=key_from(api_key_env), out=out, max_tokens=max_tokens, seed=seed,
+        dry_run=dry_run, progress=progress,
+    )  # fmt: skip
+    progress.clear()
+    return tell(report, as_json)
+
+
+def tell(report: object, as_json: bool) -> int:
+    """Print a report; the exit code of its verdict."""
+    from refsample.conformance.report import Report
+
+    assert isinstance(report, Report)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        print_report(report)
+    return EXIT[report.verdict]
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a record.")
+def judge(folders: tuple[Path, ...], as_json: bool) -> int:
+    """Judge recorded verifications (`verify --out DIR`) again, offline. Exit code: the worst of their verdicts."""
+    from refsample.conformance.judge import judge as judge_record
+
+    codes = [tell(judge_record(folder), as_json) for folder in folders]
+    return next(code for code in (1, 3, 0) if code in codes)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def faults(as_json: bool) -> None:
+    """List the fault dictionary: what `serve --fault` injects and `verify` names."""
+    from refsample.conformance.faults import FAULTS
+
+    if as_json:
+        click.echo(json.dumps([{"name": f.name, "area": f.area, "title": f.title} for f in FAULTS.values()]))
+        return
+    for line in columns([("fault", "area", "what it does"), *((f.name, f.area, f.title) for f in FAULTS.values())]):
+        click.echo(line)

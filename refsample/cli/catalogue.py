@@ -1,0 +1,88 @@
+"""`refsample specs` and `refsample models`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import click
+
+from refsample.errors import SpecError
+from refsample.render import columns
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def specs(name: str | None, as_json: bool) -> None:
+    """List the spec files, or show the one called NAME: a provider's parameters, an engine's rules."""
+    from refsample.spec.load import engine, engines
+    from refsample.spec.provider import provider, providers
+
+    if name is None:
+        found = [("engine", engine(n)) for n in engines()] + [("provider", provider(n)) for n in providers()]
+        if as_json:
+            rows = [{"kind": k, "name": s.name, "title": s.title, "version": s.version} for k, s in found]
+            click.echo(json.dumps(rows))
+            return
+        table = [("kind", "name", "version", "title"), *((k, s.name, s.version, s.title) for k, s in found)]
+        click.echo("\n".join(columns(table)))
+        return
+    shown: dict[str, Any] = {}
+    if name in engines() or name.endswith(".toml"):
+        shown["engine"] = engine(name)
+    if name in providers():
+        shown["provider"] = provider(name)
+    if not shown:
+        raise SpecError(f"spec {name!r} does not exist; known here: {', '.join((*engines(), *providers()))}")
+    if as_json:
+        click.echo(json.dumps({kind: plain(spec) for kind, spec in shown.items()}, ensure_ascii=False))
+        return
+    click.echo("\n\n".join("\n".join((engine_lines if kind == "engine" else provider_lines)(spec))
+                           for kind, spec in shown.items()))
+
+
+def plain(value: object) -> Any:
+    """Dataclasses, mappings and tuples as JSON knows them; an infinite bound becomes text."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return str(value)
+    return value
+
+
+def engine_lines(spec: Any) -> list[str]:
+    """An engine file for people: its rules one by one, then the differences known of it."""
+    rows = []
+    for field in fields(spec.semantics):
+        value = getattr(spec.semantics, field.name)
+        rows.append((f"  {field.name}", " ".join(value) if isinstance(value, tuple) else str(value)))
+    lines = [f"engine {spec.name}: {spec.title}", f"version {spec.version}; read from {spec.source}", *columns(rows)]
+    if spec.aliases:
+        lines.append("  field names: " + ", ".join(f"{ours} = {theirs}" for ours, theirs in spec.aliases.items()))
+    if spec.known:
+        lines += ["known differences:", *columns([(f"  {k.check}", k.summary) for k in spec.known])]
+    return lines
+
+
+def provider_lines(spec: Any) -> list[str]:
+    """A provider file for people: every parameter of every endpoint; a printed range only where it is another one."""
+    lines = [f"provider {spec.name}: {spec.title}", f"version {spec.version}; read from {spec.source}",
+             f"engine {spec.engine}"]
+    for endpoint in spec.endpoints.values():
+        rows = [("  parameter", "range", "default", "grade", "meaning")]
+        for p in endpoint.parameters.values():
+            printed, effective = ("any" if bound is None else bound.about() for bound in (p.printed, p.effective))
+            extent = effective if effective != "any" else "|".join(p.types)
+            if printed != effective:
+                extent += " (extension)" if p.extension else f" (printed: {printed})"
+            default = "required" if p.required else "" if p.default is None else json.dumps(p.default)
+            rows.append((f"  {p.name}", extent, default, p.grade, p.meaning))
+        lines += ["", f"POST {endpoint.path}", *columns(rows)]
+    return lines

@@ -1,0 +1,80 @@
+"""`refsample complete`: text in, text out, through the same door as POST /v1/completions."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from refsample.cli.answer import footer, print_stream, print_whole
+from refsample.cli.options import asking, body_from, open_model, text_from
+from refsample.cli.terminal import say
+from refsample.errors import ParameterError
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@asking
+@click.option("--json", "as_json", is_flag=True, help="Print the API's response as one line of JSON.")
+@click.option("--no-stream", is_flag=True, help="Print when the whole answer is there.")
+def complete(
+    prompt: str | None, model_name: str, spec: str, settings: tuple[str, ...], strict: bool, threads: int | None,
+    as_json: bool, no_stream: bool,
+) -> None:  # fmt: skip
+    """Continue PROMPT (an argument, - or a pipe), as POST /v1/completions does.
+
+    \b
+    refsample complete "Once upon a time" -o temperature=0.8 -o seed=1 -o logprobs=0
+    refsample complete "Once upon a time" --json -o logprobs=5 -o n=3
+    """
+    body = body_from(settings)
+    if "prompt" in body and prompt is not None:
+        raise ParameterError("-o", "prompt", "the prompt is given already, as an argument", "the command line")
+    if "prompt" not in body:
+        text = text_from(prompt, "PROMPT")
+        if text is None:
+            raise click.UsageError("a PROMPT is needed: an argument, - or a pipe", click.get_current_context())
+        body["prompt"] = text
+    respond(body, model_name, spec, chat=False, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream)
+
+
+def respond(
+    body: dict[str, object], model_name: str, spec: str, *, chat: bool, strict: bool, threads: int | None,
+    as_json: bool, no_stream: bool,
+) -> None:  # fmt: skip
+    """Answer one request body on stdout. JSON is always the whole response: streamed or not, it is the same object."""
+    from refsample.api.chat import chat as chat_once
+    from refsample.api.completions import complete as complete_once
+    from refsample.api.stream import stream
+
+    model = open_model(model_name, threads)
+    if as_json or no_stream or several(body):
+        start = time.perf_counter()
+        response = (chat_once if chat else complete_once)(model, body, spec, strict=strict)
+        if as_json:
+            click.echo(json.dumps(response, ensure_ascii=False, allow_nan=False))
+            return
+        reply = print_whole(response, time.perf_counter() - start)
+    else:
+        reply = print_stream(stream(model, counted(body, spec, chat), spec, chat, strict=strict))
+    if not reply.text.endswith("\n"):
+        say("\n")
+    footer(reply)
+
+
+def several(body: dict[str, object]) -> bool:
+    """Whether a request has more than one choice; such answers are printed one after the other."""
+    prompt = body.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
+    return body.get("n", 1) != 1 or body.get("best_of", 1) != 1 or prompts > 1
+
+
+def counted(body: dict[str, object], spec: str, chat: bool) -> dict[str, object]:
+    """The same request, asking for usage in the stream where the provider has a field for it: the footer's figures."""
+    from refsample.spec.provider import provider
+
+    endpoint = provider(spec).endpoints["chat" if chat else "completions"]
+    if "stream_options" in endpoint.parameters and "stream_options" not in body:
+        return {**body, "stream_options": {"include_usage": True}}
+    return body

@@ -1,0 +1,107 @@
+"""What commands share: -o settings, text from arguments or pipes, the model. Knows nothing of requests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from refsample.errors import ParameterError
+
+if TYPE_CHECKING:
+    from refsample.generation.model import Model
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+RESERVED: Mapping[str, str] = {
+    "stream": "chosen by --no-stream",
+    "model": "chosen by --model",
+}
+
+
+def asking(command: Command) -> Command:
+    """The options of every command that asks a model: --model --spec -o --strict --threads."""
+    for option in (
+        click.option("--threads", type=click.IntRange(1), metavar="N",
+                     help="Threads of the kernels; never changes an answer."),
+        click.option("--strict", is_flag=True,
+                     help="Bounds as the provider's page prints them; unknown keys are refused."),
+        click.option("-o", "settings", multiple=True, metavar="KEY=VALUE",
+                     help="Any field of the request; the value is JSON, else text. Repeatable."),
+        click.option("--spec", default="openai", show_default=True, metavar="NAME",
+                     help="Provider spec: see `refsample specs`."),
+        click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID",
+                     help="Embedded model, folder in Hugging Face layout, or id in the local hub cache."),
+    ):
+        command = option(command)
+    return command
+
+
+def body_from(settings: tuple[str, ...]) -> dict[str, object]:
+    """Request fields from `-o key=value` pairs. Raises ParameterError."""
+    body: dict[str, object] = {}
+    for pair in settings:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise ParameterError("-o", pair, "must be KEY=VALUE", "the command line")
+        if key in RESERVED:
+            raise ParameterError("-o", pair, f"{key} is {RESERVED[key]}", "the command line")
+        if key in body:
+            raise ParameterError("-o", pair, f"{key} is given twice", "the command line")
+        body[key] = json_or_text(value)
+    return body
+
+
+def json_or_text(value: str) -> object:
+    """`5` is a number, `true` a boolean, `["a"]` a list; what is no JSON is itself."""
+    try:
+        parsed: object = json.loads(value)
+    except ValueError:
+        return value
+    return parsed
+
+
+def text_from(argument: str | None, name: str) -> str | None:
+    """The argument, or standard input where it is `-` or absent with something piped in; None where there is neither.
+
+    One final line break of piped text is dropped: echo and editors add it, and it would change the tokens.
+    Raises ParameterError for text that is not UTF-8.
+    """
+    if argument is None and sys.stdin.isatty():
+        return None
+    if argument not in (None, "-"):
+        check_unicode(str(argument), name)
+        return argument
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ParameterError(name, error.object[:20], "must be UTF-8", "the command line") from None
+    check_unicode(text, name)
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def check_unicode(text: str, name: str) -> None:
+    """Raises ParameterError for bytes that the interpreter smuggled in as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ParameterError(name, text, "must be UTF-8", "the command line") from None
+
+
+def open_model(name: str, threads: int | None = None) -> Model:
+    """The model, with the kernels set to so many threads. Raises ModelError, UnknownModelError, ParameterError."""
+    from refsample.generation.load import load
+
+    set_threads(threads)
+    return load(name)
+
+
+def set_threads(threads: int | None) -> None:
+    """Threads of the kernels; None leaves numba's choice."""
+    if threads is not None:
+        from refsample_kernels import jit
+
+        jit.set_threads(threads)

@@ -1,0 +1,82 @@
+"""`refsample score`: how likely a model finds a text that is given."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+
+import click
+
+from refsample.cli.options import body_from, check_unicode, open_model, text_from
+from refsample.cli.terminal import show
+from refsample.errors import ParameterError
+from refsample.render import Token, ansi, columns, visible, wants_colour
+
+
+@click.command()
+@click.argument("prompt")
+@click.argument("completion")
+@click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID", help="Who scores.")
+@click.option("-o", "settings", multiple=True, metavar="KEY=VALUE", help="Sampling parameters of the processed law.")
+@click.option("--engine", default="reference", show_default=True, metavar="NAME", help="Whose sampling rules.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; a token outside the support has logprob null.")
+def score(
+    prompt: str, completion: str, model_name: str, settings: tuple[str, ...], engine: str, threads: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Score COMPLETION after PROMPT token by token: raw and processed logprob, rank, whether it could be drawn at all.
+
+    \b
+    refsample score "Once upon a time" " there was a girl" -o top_p=0.9
+    """
+    from refsample.generation.scoring import score as score_text
+    from refsample.sampling.params import SamplingParams
+
+    given = body_from(settings)
+    known = tuple(field.name for field in fields(SamplingParams))
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ParameterError(unknown[0], given[unknown[0]], f"not a sampling parameter: {', '.join(known)}")
+    if isinstance(given.get("logit_bias"), dict):
+        given["logit_bias"] = token_keys(given["logit_bias"])
+    text = text_from(prompt, "PROMPT") or ""
+    check_unicode(completion, "COMPLETION")
+    scored = score_text(open_model(model_name, threads), text, completion, SamplingParams(**given), engine)  # type: ignore[arg-type]
+    rows = [
+        {
+            "token_id": t.token_id, "text": t.text, "raw_logprob": finite(t.raw_logprob),
+            "logprob": finite(t.logprob), "rank": t.rank, "in_support": t.in_support,
+        }
+        for t in scored.tokens
+    ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"total": finite(scored.total), "per_token": finite(scored.per_token), "tokens": rows}))
+        return
+    colour = wants_colour(click.get_text_stream("stdout"))
+    if colour:
+        show([Token(t.text, math.exp(t.raw_logprob)) for t in scored.tokens])
+        click.echo("\n")
+    table = [("token", "raw", "processed", "rank", "support")] + [
+        (
+            visible(repr(t.text)), f"{t.raw_logprob:.4f}", f"{t.logprob:.4f}", str(t.rank),
+            "in" if t.in_support else "out",
+        )
+        for t in scored.tokens
+    ]
+    for place, line in enumerate(columns(table)):
+        click.echo(ansi(line, "bold", on=colour and place == 0))
+    click.echo(f"total {scored.total:.4f} nat, {scored.per_token:.4f} a token over {len(scored.tokens)}")
+
+
+def token_keys(bias: object) -> object:
+    """JSON has text keys only; token ids are numbers. Keys that are none stay, for the parameter's own check."""
+    if not isinstance(bias, dict):
+        return bias
+    return {int(key) if str(key).lstrip("-").isdecimal() else key: value for key, value in bias.items()}
+
+
+def finite(value: float) -> float | None:
+    """JSON has no infinity: None stands for the logprob of a token that cannot be drawn."""
+    return value if math.isfinite(value) else None
