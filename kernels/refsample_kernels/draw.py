@@ -16,4 +16,5 @@ def draws(probs: Floats, uniforms: Floats) -> NDArray[np.int64]:
     cumulative = np.cumsum(probs)  # [V]
     ids = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")  # [N]
     # u just below 1 may round up to the whole mass; the answer is then the last id that has any.
-    return np.minimum(ids, np.searchsorted(cumulative, cumulative[-1], side="left")).astype(np.int64)
+    last = np.searchsorted(cumulative, cumulative[-1], side="left")
+    return np.asarray(np.minimum(ids, last), dtype=np.int64)

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities [V] of logits [V]; they sum to 1 within V * 2^-53."""
-    weights = np.exp(logits - logits.max())  # [V]
+    weights: Floats = np.exp(logits - logits.max())  # [V]
     weights /= weights.sum()
     return weights
 

@@ -24,13 +24,13 @@ HEAD = 2048
 def keep_ranked(logits: Floats, count: int, ties: str = "low_id") -> Mask:
     """The `count` best tokens. Ties at the last place: "low_id", "high_id", or "all" of them stay (more than count)."""
     size = logits.size
-    alive = logits > -np.inf
+    alive: Mask = logits > -np.inf  # [V]
     if count >= size or count >= np.count_nonzero(alive):
         return alive
     last = np.partition(logits, size - count)[size - count]
+    kept: Mask = logits >= last if ties == "all" else logits > last  # [V]
     if ties == "all":
-        return logits >= last
-    kept = logits > last
+        return kept
     tied = np.flatnonzero(logits == last)
     places = count - np.count_nonzero(kept)
     kept[tied[:places] if ties == "low_id" else tied[-places:]] = True
@@ -53,7 +53,7 @@ def keep_top_p(logits: Floats, p: float, rule: str, ties: str, least: int = 1, t
 
 
 def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None) -> int:
-    """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 is possible for p = 0."""
+    """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 where p = 0."""
     top = logits.max()
     whole = float(np.exp(logits - top).sum()) if total is None else math.exp(total - top)
     if logits.size > 2 * HEAD:
@@ -68,10 +68,9 @@ def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None)
 def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:
     """Ranks whose mass above (the cumulative mass of the rank before) keeps to the rule."""
     above = cumulative[:-1]  # of rank 1, 2, ...; above rank 0 there is nothing
-    first = p > ROUNDING or (rule == "gt" and p >= 0.0)
     if rule == "ge":
-        return int(first) + int(np.searchsorted(above, p - ROUNDING, side="left"))
-    return int(first) + int(np.searchsorted(above, p + ROUNDING, side="right"))
+        return int(p > ROUNDING) + int(np.searchsorted(above, p - ROUNDING, side="left"))
+    return 1 + int(np.searchsorted(above, p + ROUNDING, side="right"))
 
 
 def keep_min_p(logits: Floats, min_p: float, form: str, least: int = 1) -> Mask:

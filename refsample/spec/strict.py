@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,8 +16,7 @@ from refsample.errors import SpecError, shorten
 Record = TypeVar("Record")
 
 
-@cache
-def hints(cls: Any) -> Mapping[str, Any]:
+def hints(cls: type) -> Mapping[str, Any]:
     """Field name -> resolved annotation of a dataclass."""
     found = get_type_hints(cls)
     return MappingProxyType({field.name: found[field.name] for field in fields(cls)})

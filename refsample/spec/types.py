@@ -41,7 +41,7 @@ class Semantics:
     order: tuple[StepName, ...]
     """Steps in the order in which they run; a step that is absent does not exist in that engine."""
     top_k_ties: TopKTies
-    """Tokens tied at rank k: the lowest ids fill k places; all stay; k of them stay, which is not said (ours: lowest)."""
+    """Tokens tied at rank k: the lowest ids fill k places; all stay; k of them stay, unspecified (ours: lowest)."""
     top_p_rule: TopPRule
     """ge: a token stays while the mass ranked above it is < p; gt: while it is <= p."""
     top_p_ties: TopPTies

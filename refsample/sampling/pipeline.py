@@ -1,0 +1,211 @@
+"""From logits to the law of the next token. It knows the engine's order only as data, and nothing of models or text.
+
+`distribution` is the door: it checks ids and logits. `decide` trusts its caller and is what generation uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refsample.errors import ParameterError
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.semantics import resolve
+from refsample.sampling.steps import STEPS, Context, State, Step, advance, is_greedy, plan
+from refsample.sampling.trace import StepTrace, Trace, idle, record
+from refsample.spec.types import STAGES, EngineSpec, Semantics, Stage
+from refsample_kernels import draw as draw_kernel
+from refsample_kernels.softmax import log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+History = Sequence[int] | Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Distribution:
+    """The law of one token. Everything beside `probs` is worked out when it is asked for."""
+
+    probs: Floats
+    """[V] float64 in token-id order; sums to 1; exactly 0 outside the support. Read-only."""
+    logits: Floats
+    """[V] float64 as they came from the model."""
+    context: Context
+    """Parameters, semantics and history."""
+
+    @property
+    def raw_logprobs(self) -> Floats:
+        """[V] log-softmax of the model's logits, before every step."""
+        return log_softmax(self.logits)
+
+    @property
+    def support(self) -> NDArray[np.bool_]:
+        """[V] True where the token can be drawn."""
+        return self.probs > 0.0
+
+    @property
+    def trace(self) -> Trace:
+        """What every step did; computed anew at each call."""
+        return trace(self.logits, self.context)
+
+    @property
+    def boundary(self) -> Ids:
+        """Ids within 1e-6 of a cut: another correct implementation may keep or drop them."""
+        return self.trace.undecidable
+
+    def logprobs(self, stage: Stage | None = None) -> Floats:
+        """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
+        return stage_logprobs(self.logits, self.context, stage or self.context.semantics.logprob_stage)
+
+    def __repr__(self) -> str:
+        best = np.argsort(-self.probs, kind="stable")[:3]
+        shown = ", ".join(f"{i}: {self.probs[i]:.4g}" for i in best)
+        return f"Distribution(V={self.probs.size}, support={np.count_nonzero(self.support)}, {{{shown}, ...}})"
+
+
+def distribution(
+    logits: ArrayLike,
+    params: SamplingParams,
+    prompt_ids: History = (),
+    output_ids: History = (),
+    engine: str | EngineSpec | Semantics = "reference",
+    state: None = None,
+) -> Distribution:
+    """The law of the next token.
+
+    `logits` [V] are the model's own; -inf means impossible. `prompt_ids` and `output_ids` are the history that the
+    penalties see. `engine` is a name, a spec or Semantics. `state` is for steps with a memory, which no engine here
+    has: None. Raises ParameterError for NaN or +inf, for ids outside [0, V), and where no token is left.
+    """
+    if state is not None:
+        raise ParameterError("state", state, "must be None: no step here has a memory")
+    array = np.array(logits, dtype=np.float64)  # a copy: the caller may reuse its buffer
+    if array.ndim != 1 or not array.size:
+        raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
+    _check_ids(params, array.size, prompt_ids, output_ids)
+    return decide(array, params, prompt_ids, output_ids, resolve(engine))
+
+
+def decide(
+    logits: NDArray[np.floating],
+    params: SamplingParams,
+    prompt_ids: History,
+    output_ids: History,
+    semantics: Semantics,
+) -> Distribution:
+    """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
+    raw = np.asarray(logits, dtype=np.float64)  # [V]
+    top = raw.max()
+    if not np.isfinite(top):
+        rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
+        raise ParameterError("logits", float(top), rule)
+    context = Context(params, semantics, prompt_ids, output_ids)
+    # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
+    with np.errstate(over="ignore"):
+        final = raw
+        for _, _, after in walk(raw, context, plan(context)):
+            final = after.logits
+        probs = softmax(final)
+    probs.flags.writeable = False
+    return Distribution(probs, raw, context)
+
+
+def probabilities(
+    logits: NDArray[np.floating],
+    params: SamplingParams,
+    prompt_ids: History,
+    output_ids: History,
+    semantics: Semantics,
+) -> Floats:
+    """The law [V] alone; see `decide`."""
+    return decide(logits, params, prompt_ids, output_ids, semantics).probs
+
+
+def walk(logits: Floats, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, State, State]]:
+    """Each step with the state before and after it."""
+    state = State(logits, logits)
+    for step in steps:
+        before, state = state, advance(state, step, context)
+        yield step, before, state
+
+
+def trace(logits: Floats, context: Context) -> Trace:
+    """The record of every step of the engine's order, active or not."""
+    records: list[StepTrace] = []
+    acting = {step.name for step in plan(context)}
+    state = State(logits, logits)
+    with np.errstate(over="ignore"):
+        for step in (STEPS[name] for name in context.semantics.order):
+            before = state
+            if step.name in acting:
+                state = advance(state, step, context)
+                records.append(record(step, before, state, context))
+            else:
+                records.append(idle(step, state))
+    return Trace(logits, tuple(records))
+
+
+def stage_logprobs(logits: Floats, context: Context, stage: Stage) -> Floats:
+    """[V] logprobs read at a stage, which is a place in the engine's order; -inf where cut.
+
+    Raises ParameterError for a name that is no stage.
+    """
+    if stage not in STAGES:
+        raise ParameterError("logprob_stage", stage, f"must be one of {', '.join(STAGES)}")
+    with np.errstate(over="ignore"):
+        final = logits
+        for _, _, after in walk(logits, context, stage_plan(context, stage)):
+            final = after.logits
+        return log_softmax(final)
+
+
+def stage_plan(context: Context, stage: Stage) -> tuple[Step, ...]:
+    """The acting steps that lie before a stage."""
+    order, acting = context.semantics.order, plan(context)
+    if stage == "raw":
+        return ()
+    if stage == "raw_masked":
+        return tuple(step for step in acting if step.name == "mask")
+    if is_greedy(context) and context.semantics.greedy_logprobs == "temperature_one":
+        return tuple(step for step in acting if step.kind == "adjust")
+    if stage == "post_truncation":
+        return acting
+    kinds = ("adjust",) if stage == "post_penalty" else ("greedy", "scale")
+    last = max((place for place, name in enumerate(order) if STEPS[name].kind in kinds), default=-1)
+    return tuple(step for step in acting if order.index(step.name) <= last)
+
+
+def draw(probs: Floats, u: float) -> int:
+    """The token that u in [0, 1) picks: inverse CDF in token-id order, never one of probability 0."""
+    return int(draws(probs, np.array([u]))[0])
+
+
+def draws(probs: Floats, us: NDArray[np.float64]) -> Ids:
+    """`draw` for many u [N] -> ids [N]. Raises ParameterError for a u outside [0, 1)."""
+    uniforms = np.asarray(us, dtype=np.float64)
+    inside = (uniforms >= 0.0) & (uniforms < 1.0)
+    if not inside.all():
+        raise ParameterError("u", float(uniforms[~inside][0]), "must lie in [0, 1)")
+    return draw_kernel.draws(probs, uniforms)
+
+
+def _check_ids(params: SamplingParams, size: int, prompt_ids: History, output_ids: History) -> None:
+    fields: Mapping[str, History] = {
+        "logit_bias": tuple(params.logit_bias),
+        "allowed_token_ids": params.allowed_token_ids or (),
+        "banned_token_ids": params.banned_token_ids,
+        "prompt_ids": prompt_ids,
+        "output_ids": output_ids,
+    }
+    for name, ids in fields.items():
+        array = np.asarray(ids)
+        if not array.size:
+            continue
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ParameterError(name, ids, "must be a list of token ids")
+        outside = array[(array < 0) | (array >= size)]
+        if outside.size:
+            raise ParameterError(name, int(outside[0]), f"token ids lie in [0, {size})")
