@@ -36,11 +36,15 @@ def run(arguments: Sequence[str]) -> int:
     from refsample.errors import RefsampleError
 
     try:
-        result = app.main(args=list(arguments), prog_name="refsample", standalone_mode=False)
+        # Not `app.main`: it has its own mind about closed pipes and Ctrl-C.
+        with app.make_context("refsample", list(arguments)) as context:
+            result = app.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" ({context.command_path} --help says what there is)" if context is not None else ""
-        complain(error.format_message() + hint)
+        where = getattr(error, "ctx", None)
+        hint = f" ({where.command_path} --help says what there is)" if where is not None else ""
+        complain(error.format_message().removesuffix(".") + hint)
         return USAGE
     except RefsampleError as error:
         complain(str(error))

@@ -29,7 +29,9 @@ class Reply:
 def print_stream(chunks: Iterable[Mapping[str, Any]], *, interruptible: bool = False) -> Reply:
     """Print the one choice of a stream as it comes. Interruptible: Ctrl-C ends the answer, not the program."""
     colour, start = wants_colour(sys.stdout), time.perf_counter()
-    text, finish, usage, extra, first, stopped = "", None, None, {}, start, False
+    text, finish, first, stopped = "", None, start, False
+    usage: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = {}
     try:
         for chunk in chunks:
             usage = chunk.get("usage") or usage

@@ -6,21 +6,28 @@ import click
 
 from refsample import __version__
 from refsample.cli.audit import faults, judge, verify
-from refsample.cli.catalogue import models, specs
+from refsample.cli.catalogue import specs
 from refsample.cli.chat import chat
 from refsample.cli.complete import complete
 from refsample.cli.demo import demo
+from refsample.cli.models import models
 from refsample.cli.score import score
 from refsample.cli.serve import serve
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="refsample")
-def app() -> None:
+@click.pass_context
+def app(context: click.Context) -> None:
     """A reference sampler: the thing you compare a hosted model against.
 
     Start with `refsample demo`. Every command works offline on the embedded model `tiny`.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (chat, complete, demo, faults, judge, models, score, serve, specs, verify):

@@ -13,7 +13,7 @@ from refsample.cli.verdict import EXIT, print_report
 from refsample.render import columns
 
 
-@click.command()
+@click.command(short_help="Check an endpoint against the reference.")
 @click.argument("url")
 @click.option("--model", "endpoint_model", required=True, metavar="NAME_THERE", help="The model's name there.")
 @click.option("--reference", required=True, metavar="tiny|PATH|ID|none",
@@ -63,7 +63,7 @@ def tell(report: object, as_json: bool) -> int:
     return EXIT[report.verdict]
 
 
-@click.command()
+@click.command(short_help="Judge recorded verifications again, offline.")
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a record.")
 def judge(folders: tuple[Path, ...], as_json: bool) -> int:
@@ -74,7 +74,7 @@ def judge(folders: tuple[Path, ...], as_json: bool) -> int:
     return next(code for code in (1, 3, 0) if code in codes)
 
 
-@click.command()
+@click.command(short_help="List the faults that can be served and named.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def faults(as_json: bool) -> None:
     """List the fault dictionary: what `serve --fault` injects and `verify` names."""

@@ -1,4 +1,4 @@
-"""`refsample specs` and `refsample models`: what there is to choose from."""
+"""`refsample specs`: the spec files there are, and what each says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refsample.errors import SpecError
 from refsample.render import columns
 
 
-@click.command()
+@click.command(short_help="List spec files, or show one.")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def specs(name: str | None, as_json: bool) -> None:

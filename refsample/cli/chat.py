@@ -19,7 +19,7 @@ Stream = Callable[[list[Message]], Iterable[Mapping[str, Any]]]
 HELP = "/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
-@click.command()
+@click.command(short_help="Answer a message, or talk.")
 @click.argument("message", required=False)
 @click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
 @asking

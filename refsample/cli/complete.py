@@ -13,7 +13,7 @@ from refsample.cli.terminal import say
 from refsample.errors import ParameterError
 
 
-@click.command()
+@click.command(short_help="Continue a text.")
 @click.argument("prompt", required=False)
 @asking
 @click.option("--json", "as_json", is_flag=True, help="Print the API's response as one line of JSON.")

@@ -25,7 +25,7 @@ DEFAULT_FAULT = "temperature_after_top_p"
 PROFILE = "smoke"
 
 
-@click.command()
+@click.command(short_help="Show the main job, offline, in under a minute.")
 @click.option("--fault", default=DEFAULT_FAULT, show_default=True, metavar="NAME", help="Fault of the second endpoint.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), metavar="N", help="Draws the probes.")
 def demo(fault: str, seed: int) -> int:

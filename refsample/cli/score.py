@@ -14,7 +14,7 @@ from refsample.errors import ParameterError
 from refsample.render import Token, ansi, columns, visible, wants_colour
 
 
-@click.command()
+@click.command(short_help="Say how likely a given text is.")
 @click.argument("prompt")
 @click.argument("completion")
 @click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID", help="Who scores.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from refsample.generation.model import Model
 
 
-@click.command()
+@click.command(short_help="Serve models over HTTP, honest or with named faults.")
 @click.option("--model", "names", multiple=True, metavar="NAME|PATH|ID|NAME=PATH",
               help="Model to serve, if need be under another name. Repeatable; default tiny.")
 @click.option("--spec", default="openai", show_default=True, metavar="NAME", help="Provider spec to serve.")
@@ -38,9 +38,10 @@ def serve(
     refsample serve --fault top_k_ignored
     refsample serve --model mine=./folder --host 0.0.0.0 --api-key-env KEY
     """
+    key = key_from(api_key_env)
+
     from refsample.api.server import create_app, run
 
-    key = key_from(api_key_env)
     behaviour = faulty(faults, spec) if faults else None
     set_threads(threads)
     models = open_models(names or ("tiny",))

@@ -1,0 +1,38 @@
+"""specs and faults: lists of what there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from refsample.conformance.faults import FAULTS
+from refsample.spec.load import engines
+from refsample.spec.provider import providers
+from tests.cli.conftest import Cli
+
+
+def test_specs_lists_every_file(cli: Cli) -> None:
+    rows = [line.split()[:2] for line in cli("specs").out.splitlines()[1:]]
+    assert rows == [["engine", name] for name in engines()] + [["provider", name] for name in providers()]
+    assert [(entry["kind"], entry["name"]) for entry in cli("specs", "--json").json] == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("name", engines())
+def test_engine_shows_every_rule(cli: Cli, name: str) -> None:
+    text, data = cli("specs", name).out, cli("specs", name, "--json").json
+    assert all(field in text for field in data["engine"]["semantics"])
+    assert all(entry["check"] in text for entry in data["engine"]["known"])
+
+
+@pytest.mark.parametrize("name", providers())
+def test_provider_shows_every_parameter(cli: Cli, name: str) -> None:
+    text, data = cli("specs", name).out, cli("specs", name, "--json").json
+    for endpoint in data["provider"]["endpoints"].values():
+        assert f"POST {endpoint['path']}" in text
+        assert all(parameter in text for parameter in endpoint["parameters"])
+
+
+def test_faults_lists_the_dictionary(cli: Cli) -> None:
+    assert [line.split()[0] for line in cli("faults").out.splitlines()[1:]] == list(FAULTS)
+    assert [(entry["name"], entry["area"]) for entry in cli("faults", "--json").json] == [
+        (fault.name, fault.area) for fault in FAULTS.values()
+    ]
