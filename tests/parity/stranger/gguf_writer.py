@@ -1,6 +1,7 @@
 """Writes a Llama folder in Hugging Face layout as one GGUF file for llama.cpp; knows nothing of refsample.
 
-An independent reading of the folder on purpose: it shares no line with `refsample.model`, so the two cannot err together.
+An independent reading of the folder on purpose: it shares no line with `refsample.model`, so the two cannot err as
+one.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _gguf_name(name: str) -> str | None:
 
 
 def _rope_layout(name: str, values: NDArray[np.float32], config: dict[str, Any]) -> NDArray[np.float32]:
-    """Rows of q and k from halves (i, i + D/2) to neighbours (2i, 2i + 1), which llama.cpp rotates; others as they are."""
+    """Rows of q and k from halves (i, i + D/2) to neighbours (2i, 2i + 1), as llama.cpp rotates; others unchanged."""
     heads = config["num_attention_heads"]
     if ".k_proj." in name:
         heads = config.get("num_key_value_heads") or heads
