@@ -43,16 +43,12 @@ def models(as_json: bool) -> None:
 
 
 def folders() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every model here: tiny first, then the hub cache by id."""
-    from refsample import tiny
-    from refsample.generation.load import hub_cache, hub_snapshot
+    """Name and folder of every model here: the embedded ones, then the hub cache by id."""
+    from refsample.generation.hub import all_cached
+    from refsample.generation.load import EMBEDDED
 
-    yield "tiny", tiny.FOLDER
-    for entry in sorted(hub_cache().glob("models--*")):
-        name = entry.name.removeprefix("models--").replace("--", "/")
-        folder = hub_snapshot(name)
-        if folder is not None:
-            yield name, folder
+    yield from EMBEDDED.items()
+    yield from all_cached()
 
 
 def look(name: str, folder: Path) -> Listed:

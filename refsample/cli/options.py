@@ -100,8 +100,12 @@ def open_model(name: str, threads: int | None = None) -> Model:
 
 
 def set_threads(threads: int | None) -> None:
-    """Threads of the kernels; None leaves numba's choice."""
-    if threads is not None:
-        from refsample_kernels import jit
+    """Threads of the kernels; None leaves numba's choice. Raises ParameterError for more than numba was started with."""
+    if threads is None:
+        return
+    from refsample_kernels import jit
 
+    try:
         jit.set_threads(threads)
+    except ValueError as error:
+        raise ParameterError("--threads", threads, str(error), "numba") from None

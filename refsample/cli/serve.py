@@ -69,10 +69,11 @@ def open_models(names: tuple[str, ...]) -> dict[str, Model]:
 
 def faulty(faults: tuple[str, ...], spec: str) -> Behaviour:
     """The behaviour that the spec's engine has, with the named faults. Raises ParameterError for an unknown one."""
-    from refsample.api.validate import default_behaviour
+    from refsample.api.answer import default_behaviour
     from refsample.conformance.faults import apply
+    from refsample.spec.provider import provider
 
-    return apply(faults, default_behaviour(spec))
+    return apply(faults, default_behaviour(provider(spec)))
 
 
 def key_from(variable: str | None) -> str | None:

@@ -1,0 +1,53 @@
+"""Every kernel stands beside its definition, and every kernel is tested."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.house.sources import ROOT
+
+FOLDER = ROOT / "kernels" / "refsample_kernels"
+
+
+def decorated(path: Path) -> list[str]:
+    """Names of the functions of a file that carry `@kernel(...)`."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and any("kernel" in {n.id for n in ast.walk(d) if isinstance(n, ast.Name)} for d in node.decorator_list)
+    ]
+
+
+WRITTEN = {name: path for path in sorted(FOLDER.glob("*.py")) for name in decorated(path)}
+
+
+def test_the_table_is_complete() -> None:
+    for path in FOLDER.glob("*.py"):
+        import_module(f"refsample_kernels.{path.stem}" if path.stem != "__init__" else "refsample_kernels")
+    from refsample_kernels.jit import KERNELS
+
+    assert set(KERNELS) == set(WRITTEN) and WRITTEN
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_definition_stands_beside_its_kernel(name: str) -> None:
+    """Same file, same parameters, and words that a student can read."""
+    import_module(f"refsample_kernels.{WRITTEN[name].stem}")
+    from refsample_kernels.jit import KERNELS
+
+    kernel, definition = KERNELS[name]
+    assert inspect.getsourcefile(definition) == str(WRITTEN[name])
+    assert definition.__doc__
+    assert list(inspect.signature(definition).parameters) == list(inspect.signature(kernel.function).parameters)
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_every_kernel_is_tested(name: str) -> None:
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "kernels").glob("test_*.py")]
+    assert any(name in text for text in tests), f"no test in tests/kernels names {name}"
