@@ -100,7 +100,7 @@ def open_model(name: str, threads: int | None = None) -> Model:
 
 
 def set_threads(threads: int | None) -> None:
-    """Threads of the kernels; None leaves numba's choice. Raises ParameterError for more than numba was started with."""
+    """Threads of the kernels; None leaves numba's choice. Raises ParameterError for more than numba has."""
     if threads is None:
         return
     from refsample_kernels import jit
