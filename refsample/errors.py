@@ -45,10 +45,11 @@ class ContextLengthError(ParameterError):
 class UnknownModelError(RefsampleError):
     """A model name that names nothing here."""
 
-    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
-        self.name, self.known = name, known
-        hint = f"; known here: {', '.join(known)}" if known else ""
-        super().__init__(f"model {shorten(name)} does not exist{hint}")
+    def __init__(self, name: str, known: tuple[str, ...] = (), hint: str = "") -> None:
+        self.name, self.known, self.hint = name, known, hint
+        reason = f": {hint}" if hint else ""
+        others = f"; known here: {', '.join(known)}" if known else ""
+        super().__init__(f"model {shorten(name)} does not exist{reason}{others}")
 
 
 class ModelError(RefsampleError):

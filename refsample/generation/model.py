@@ -1,0 +1,189 @@
+"""Model: a loaded folder, ready to write. Knows nothing of providers or HTTP."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.errors import ContextLengthError, ParameterError
+from refsample.generation.behaviour import Behaviour
+from refsample.generation.decode import Events, generate_events
+from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
+from refsample.model.config import ModelConfig
+from refsample.model.transformer import Transformer
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.semantics import resolve
+from refsample.text.chat import ChatTemplate
+from refsample.text.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, object]]
+"""Text, token ids, or the messages of a conversation."""
+
+_SAMPLING = frozenset(f.name for f in fields(SamplingParams))
+_GENERATION = frozenset(f.name for f in fields(GenerationParams)) - {"sampling"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Weights, tokenizer and template of one folder. Safe to share between threads."""
+
+    name: str
+    folder: Path
+    transformer: Transformer
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    config: ModelConfig
+    fingerprint: str
+    _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
+
+    def logits(self, ids: Iterable[int]) -> NDArray[np.float32]:
+        """ids [T] -> raw logits [T, V]; position t predicts ids[t + 1]. ParameterError for ids that are none."""
+        checked = self.checked_ids(ids, "ids")
+        (rows,) = self.transformer.forward([(checked, self.transformer.new_cache(len(checked)))], rows="all")
+        return rows
+
+    @overload
+    def generate(
+        self,
+        prompt_or_messages: Prompt,
+        stream: Literal[False] = False,
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        **params: object,
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self,
+        prompt_or_messages: Prompt,
+        stream: Literal[True],
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        **params: object,
+    ) -> Events: ...
+
+    def generate(
+        self,
+        prompt_or_messages: Prompt,
+        stream: bool = False,
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        **params: object,
+    ) -> Completion | Events:
+        """Continue a prompt, or answer messages by the model's chat template.
+
+        `params` are the fields of SamplingParams and GenerationParams. `engine` names whose sampling rules hold;
+        `behaviour`, where given, decides that and more. With `stream`, an iterator of TokenEvent; else a Completion.
+        ParameterError for whatever is not allowed, ContextLengthError where the context is too small.
+        """
+        rules = Behaviour(semantics=resolve(engine)) if behaviour is None else behaviour
+        ids = self.prompt_ids(prompt_or_messages, rules.template)
+        events = generate_events(self, [ids], parameters(params), rules)
+        if events.params.echo:
+            shown = prompt_or_messages if isinstance(prompt_or_messages, str) else self.tokenizer.decode(ids)
+            events = _echoed(events, shown)
+        return events if stream else self._collected(events, ids)
+
+    def prompt_ids(self, prompt: Prompt, template: str | None = None) -> tuple[int, ...]:
+        """Ids of a prompt. Text gets what the tokenizer adds to a text (for some models a begin id), ids stay as they are,
+        messages go through the template (`template`: one of the folder's named ones) and get nothing added."""
+        if isinstance(prompt, str):
+            return tuple(self.tokenizer.encode(prompt))
+        if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+            return tuple(self.tokenizer.encode(self.chat_template(template).render(prompt), bos=False))  # type: ignore[arg-type]  # every message is checked there
+        return self.checked_ids(prompt)  # type: ignore[arg-type]  # every id is checked there
+
+    def chat_template(self, name: str | None = None) -> ChatTemplate:
+        """The default chat template or the one called `name`. ParameterError where there is none."""
+        if self.template is None:
+            rule = "this model has no chat template: send a prompt instead of messages"
+            raise ParameterError("messages", ..., rule, f"model {self.name}")
+        if name is None or name == self.template.name:
+            return self.template
+        if name not in self.template.named:
+            known = ", ".join(sorted((self.template.name, *self.template.named)))
+            raise ParameterError("template", name, f"this model's templates: {known}", f"model {self.name}")
+        return self.template.named[name]
+
+    def checked_ids(self, ids: Iterable[int], parameter: str = "prompt") -> tuple[int, ...]:
+        """`ids` as a tuple, each an integer in [0, V), at least one, no more than the context holds."""
+        if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
+            raise ParameterError(parameter, ids, "must be text, token ids or messages", f"model {self.name}")
+        size = self.config.vocab_size
+        checked = tuple(_index(parameter, token_id) for token_id in ids)
+        if not checked:
+            raise ParameterError(parameter, (), "must hold at least one token", f"model {self.name}")
+        if min(checked) < 0 or max(checked) >= size:
+            wrong = next(token_id for token_id in checked if not 0 <= token_id < size)
+            raise ParameterError(parameter, wrong, f"token ids lie in [0, {size})", f"model {self.name}")
+        if len(checked) > self.config.max_position:
+            rule = f"{len(checked)} tokens exceed the context of {self.config.max_position} tokens"
+            raise ContextLengthError(parameter, ..., rule, f"model {self.name}", "context_length_exceeded")
+        return checked
+
+    def transformer_for(self, precision: str) -> Transformer:
+        """The weights in another precision; each is prepared once. ParameterError for a name of none."""
+        if precision == self.transformer.precision:
+            return self.transformer
+        if precision not in self._precisions:
+            self._precisions[precision] = self.transformer.with_precision(precision)
+        return self._precisions[precision]
+
+    def _collected(self, events: Events, ids: tuple[int, ...]) -> Completion:
+        """All events of one prompt as finished choices."""
+        choices: list[list[TokenEvent]] = [[] for _ in range(events.params.n)]
+        for event in events:
+            choices[event.choice].append(event)
+        done = [self._completion(events, ids, index, choice) for index, choice in enumerate(choices)]
+        return replace(done[0], others=tuple(done[1:]))
+
+    def _completion(self, events: Events, ids: tuple[int, ...], index: int, choice: list[TokenEvent]) -> Completion:
+        last = choice[-1] if choice else None  # max_tokens=0 gives no event
+        return Completion(
+            text="".join(event.text for event in choice),
+            token_ids=tuple(event.token_id for event in choice),
+            tokens=tuple(self.tokenizer.token_text(event.token_id) for event in choice),
+            logprobs=tuple(event.logprobs for event in choice if event.logprobs is not None),
+            finish_reason="length" if last is None or last.finish_reason is None else last.finish_reason,
+            stop_reason=None if last is None else last.stop_reason,
+            seed=events.seed,
+            prompt_ids=ids,
+            index=index,
+        )
+
+
+def parameters(values: Mapping[str, object]) -> GenerationParams:
+    """GenerationParams from one flat set of names. ParameterError, with the nearest name, for one that is unknown."""
+    for name, value in values.items():
+        if name not in _SAMPLING and name not in _GENERATION:
+            near = get_close_matches(name, _SAMPLING | _GENERATION, n=1)
+            rule = "no such parameter" + (f"; did you mean {near[0]}?" if near else "")
+            raise ParameterError(name, value, rule, "Model.generate", "unknown_parameter")
+    sampling = SamplingParams(**{name: value for name, value in values.items() if name in _SAMPLING})  # type: ignore[arg-type]  # checked at construction
+    return GenerationParams(sampling=sampling, **{n: v for n, v in values.items() if n in _GENERATION})  # type: ignore[arg-type]  # the same
+
+
+def _index(parameter: str, token_id: object) -> int:
+    if isinstance(token_id, bool):
+        raise ParameterError(parameter, token_id, "token ids are integers")
+    try:
+        return operator.index(token_id)  # type: ignore[arg-type]  # that is what is being tested
+    except TypeError:
+        raise ParameterError(parameter, token_id, "token ids are integers") from None
+
+
+def _echoed(events: Events, prompt: str) -> Events:
+    """The same events, the prompt put before the first text of each choice."""
+
+    def source() -> Generator[TokenEvent]:
+        for event in events:
+            yield replace(event, text=prompt + event.text) if event.step == 0 else event
+
+    return Events(source(), events.params, events.seed)

@@ -1,0 +1,122 @@
+"""Scoring given text under the model (teacher forcing). Draws nothing, knows nothing of providers or HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refsample.errors import ContextLengthError, ParameterError
+from refsample.generation.model import Model, Prompt
+from refsample.sampling.logprobs import TokenLogprobs, from_values, rank_of
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.pipeline import distribution
+from refsample.sampling.semantics import resolve
+from refsample.spec.types import EngineSpec, Semantics
+from refsample_kernels.softmax import log_softmax
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """One token of the completion."""
+
+    token_id: int
+    text: str
+    raw_logprob: float
+    """Under the model itself."""
+    logprob: float
+    """Under the law of the parameters; -inf where it cannot be drawn."""
+    rank: int
+    """1 is the most likely token under the model itself; ties by the engine's rule."""
+    in_support: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A completion, token by token, and its sums in nats."""
+
+    tokens: tuple[ScoredToken, ...]
+
+    @property
+    def total(self) -> float:
+        """Sum of the logprobs under the law of the parameters."""
+        return math.fsum(token.logprob for token in self.tokens)
+
+    @property
+    def raw_total(self) -> float:
+        """Sum of the logprobs under the model itself."""
+        return math.fsum(token.raw_logprob for token in self.tokens)
+
+    @property
+    def per_token(self) -> float:
+        """Mean logprob under the law of the parameters."""
+        return self.total / len(self.tokens)
+
+
+def score(
+    model: Model,
+    prompt: Prompt,
+    completion: str | Sequence[int],
+    params: SamplingParams | Mapping[str, object] | None = None,
+    engine: str | EngineSpec | Semantics = "reference",
+) -> Scored:
+    """What the model and the law of `params` say about a given completion, token by token.
+
+    A completion that is text is tokenised by itself, not together with the prompt: the border is a token border.
+    ParameterError for ids that the model does not have and for an empty completion; ContextLengthError.
+    """
+    semantics = resolve(engine)
+    sampling = _sampling(params)
+    before = model.prompt_ids(prompt)
+    ids = model.tokenizer.encode(completion, bos=False) if isinstance(completion, str) else completion
+    after = model.checked_ids(ids, "completion")
+    if len(before) + len(after) > model.config.max_position:
+        rule = f"{len(before)} + {len(after)} tokens exceed the context of {model.config.max_position} tokens"
+        raise ContextLengthError("completion", ..., rule, f"model {model.name}", "context_length_exceeded")
+    rows = model.logits((*before, *after[:-1]))[len(before) - 1 :]  # [len(after), V]
+    tokens = []
+    for t, (token_id, row) in enumerate(zip(after, rows, strict=True)):
+        law = distribution(row, sampling, before, after[:t], semantics)
+        raw, chance = law.raw_logprobs, float(law.probs[token_id])
+        tokens.append(
+            ScoredToken(
+                token_id=token_id,
+                text=model.tokenizer.token_text(token_id),
+                raw_logprob=float(raw[token_id]),
+                logprob=math.log(chance) if chance > 0.0 else -math.inf,
+                rank=rank_of(raw, token_id, semantics.rank_rule),
+                in_support=chance > 0.0,
+            )
+        )
+    return Scored(tuple(tokens))
+
+
+def prompt_logprobs(
+    model: Model, ids: Sequence[int], n: int, semantics: Semantics, precision: str = "float32"
+) -> tuple[TokenLogprobs | None, ...]:
+    """Raw logprobs and the best `n` alternatives of each prompt token, as `echo` shows them; None for the first.
+
+    Raw whatever the engine's stage: no parameter acts on a prompt.
+    """
+    checked = model.checked_ids(ids)
+    if len(checked) == 1:
+        return (None,)
+    transformer = model.transformer_for(precision)
+    (rows,) = transformer.forward([(checked[:-1], transformer.new_cache(len(checked)))], rows="all")  # [T - 1, V]
+    pairs = zip(checked[1:], rows, strict=True)
+    return (None, *(from_values(log_softmax(np.float64(row)), i, n, semantics) for i, row in pairs))
+
+
+def _sampling(params: SamplingParams | Mapping[str, object] | None) -> SamplingParams:
+    if params is None:
+        return SamplingParams()
+    if isinstance(params, SamplingParams):
+        return params
+    if not isinstance(params, Mapping):
+        raise ParameterError("params", params, "must be SamplingParams or a mapping of its fields")
+    unknown = sorted(set(params) - set(SamplingParams.__slots__))
+    if unknown:
+        raise ParameterError(unknown[0], params[unknown[0]], "no such sampling parameter", "score", "unknown_parameter")
+    return SamplingParams(**params)  # type: ignore[arg-type]  # checked at construction
