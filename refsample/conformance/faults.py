@@ -12,6 +12,7 @@ from typing import Literal
 
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
+from refsample.spec.types import Scope, Stage
 
 Area = Literal["model", "law", "contract"]
 
@@ -40,11 +41,11 @@ def _temperature_last(behaviour: Behaviour) -> Behaviour:
 
 
 def _other_penalty_scope(behaviour: Behaviour) -> Behaviour:
-    scope = "prompt_and_output" if behaviour.semantics.additive_scope == "output" else "output"
+    scope: Scope = "prompt_and_output" if behaviour.semantics.additive_scope == "output" else "output"
     return replace(behaviour, semantics=replace(behaviour.semantics, additive_scope=scope))
 
 
-def _stage(stage: str) -> Callable[[Behaviour], Behaviour]:
+def _stage(stage: Stage) -> Callable[[Behaviour], Behaviour]:
     return lambda b: replace(b, semantics=replace(b.semantics, logprob_stage=stage))
 
 
@@ -59,14 +60,29 @@ FAULTS: Mapping[str, Fault] = _table(
     Fault("top_p_ignored", "top_p is taken and not applied", "law", _drop("top_p")),
     Fault("min_p_ignored", "min_p is taken and not applied", "law", _drop("min_p")),
     Fault("logit_bias_ignored", "logit_bias is taken and not applied", "law", _drop("logit_bias")),
-    Fault("penalty_scope", "presence and frequency penalties count the other span: prompt and output instead of "
-          "output, or the reverse (D11)", "law", _other_penalty_scope),
-    Fault("stop_text_kept", "the matched stop text stays in the answer (D22)", "contract",
-          lambda b: replace(b, keep_stop=True)),
+    Fault(
+        "penalty_scope",
+        "presence and frequency penalties count the other span: prompt and output instead of "
+        "output, or the reverse (D11)",
+        "law",
+        _other_penalty_scope,
+    ),
+    Fault(
+        "stop_text_kept",
+        "the matched stop text stays in the answer (D22)",
+        "contract",
+        lambda b: replace(b, keep_stop=True),
+    ),
     Fault("seed_ignored", "the same seed gives different draws (D28)", "contract", _drop("seed")),
-    Fault("logprobs_after_temperature", "logprobs are taken after temperature instead of from the raw logits (D17)",
-          "contract", _stage("post_temperature")),
-    Fault("weights_int4", "weights rounded to 4 bits in groups of 32", "model", lambda b: replace(b, precision="int4-g32")),
+    Fault(
+        "logprobs_after_temperature",
+        "logprobs are taken after temperature instead of from the raw logits (D17)",
+        "contract",
+        _stage("post_temperature"),
+    ),
+    Fault(
+        "weights_int4", "weights rounded to 4 bits in groups of 32", "model", lambda b: replace(b, precision="int4-g32")
+    ),
 )
 
 

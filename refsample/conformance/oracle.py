@@ -54,8 +54,10 @@ class Oracle:
     def __init__(self, model: Model, honest: Behaviour) -> None:
         self.model, self.honest = model, honest
         self.nulls = (Hypothesis(HONEST, honest), Hypothesis(TWIN, replace(honest, precision="bf16")))
-        self.faults = (*(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest)),
-                       Hypothesis(OTHER_MODEL, None))
+        self.faults = (
+            *(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest)),
+            Hypothesis(OTHER_MODEL, None),
+        )
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
         self._classes()
 
@@ -107,8 +109,14 @@ class Oracle:
     def sigma(self, ids: tuple[int, ...]) -> float:
         return self.noise(self.last_logits(ids, HONEST), self.last_logits(ids, TWIN))
 
-    def distribution(self, logits: NDArray[np.float32] | Floats, params: SamplingParams, behaviour: Behaviour,
-                     prompt_ids: Sequence[int], output_ids: Sequence[int] = ()) -> Distribution:
+    def distribution(
+        self,
+        logits: NDArray[np.float32] | Floats,
+        params: SamplingParams,
+        behaviour: Behaviour,
+        prompt_ids: Sequence[int],
+        output_ids: Sequence[int] = (),
+    ) -> Distribution:
         """The law under a behaviour for logits already computed."""
         return distribution(logits, applied(params, behaviour), prompt_ids, output_ids, engine=behaviour.semantics)
 
@@ -119,10 +127,17 @@ class Oracle:
         probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
         if hypothesis.behaviour is None:
             probs = 0.5 * probs + 0.5 / len(probs)
-        return np.bincount(self.class_of, weights=probs, minlength=len(self.index))  # [K]
+        return np.bincount(self.class_of, probs, len(self.index)).astype(np.float64)  # [K]
 
-    def softened(self, logits: NDArray[np.float32], params: SamplingParams, tokens: Sequence[int], slack: float,
-                 prompt_ids: Sequence[int], output_ids: Sequence[int] = ()) -> float:
+    def softened(
+        self,
+        logits: NDArray[np.float32],
+        params: SamplingParams,
+        tokens: Sequence[int],
+        slack: float,
+        prompt_ids: Sequence[int],
+        output_ids: Sequence[int] = (),
+    ) -> float:
         """Honest probability of `tokens` if their logits were `slack` higher; 0.0 means outside whatever the noise."""
         raised = logits.astype(np.float64)
         raised[list(tokens)] += slack

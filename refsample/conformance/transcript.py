@@ -68,17 +68,22 @@ def _chat_token(entry: Mapping[str, Any]) -> Reported:
 
 
 def _chat_tokens(content: Sequence[Mapping[str, Any]]) -> tuple[ReportedToken, ...]:
-    return tuple(ReportedToken(_chat_token(e), tuple(_chat_token(t) for t in e.get("top_logprobs") or ()))
-                 for e in content)
+    return tuple(
+        ReportedToken(_chat_token(e), tuple(_chat_token(t) for t in e.get("top_logprobs") or ())) for e in content
+    )
 
 
 def _legacy_tokens(block: Mapping[str, Any]) -> tuple[ReportedToken, ...]:
     texts = block.get("tokens") or []
     values = block.get("token_logprobs") or [None] * len(texts)
     tops = block.get("top_logprobs") or [None] * len(texts)
-    return tuple(ReportedToken(Reported(str(text), None, _number(value)),
-                               tuple(Reported(k, None, _number(v)) for k, v in (top or {}).items()))
-                 for text, value, top in zip(texts, values, tops, strict=False))
+    return tuple(
+        ReportedToken(
+            Reported(str(text), None, _number(value)),
+            tuple(Reported(k, None, _number(v)) for k, v in (top or {}).items()),
+        )
+        for text, value, top in zip(texts, values, tops, strict=False)
+    )
 
 
 def read_tokens(block: object) -> tuple[tuple[ReportedToken, ...] | None, str | None]:
@@ -96,8 +101,13 @@ def _choice(entry: Mapping[str, Any], position: int) -> Choice:
     message = entry.get("message")
     text = entry.get("text") if message is None else message.get("content")
     tokens, shape = read_tokens(entry.get("logprobs"))
-    return Choice(int(entry.get("index", position)), text if isinstance(text, str) else "",
-                  entry.get("finish_reason"), tokens, shape)
+    return Choice(
+        int(entry.get("index", position)),
+        text if isinstance(text, str) else "",
+        entry.get("finish_reason"),
+        tokens,
+        shape,
+    )
 
 
 def read_answer(exchange: Exchange) -> Answer | None:

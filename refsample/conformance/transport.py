@@ -140,7 +140,9 @@ class Recording:
             raise RecordError(f"the record ends after {len(self._exchanges)} exchanges; {method} {path} is not in it")
         exchange = self._exchanges[self._next]
         if (exchange.method, exchange.path, exchange.body) != (method, path, body):
-            raise RecordError(f"exchange {self._next} of the record is {exchange.method} {exchange.path} with another "
-                              "body than this version asks: judge it with the version that recorded it")
+            raise RecordError(
+                f"exchange {self._next} of the record is {exchange.method} {exchange.path} with another "
+                "body than this version asks: judge it with the version that recorded it"
+            )
         self._next += 1
         return exchange

@@ -1,0 +1,191 @@
+"""One verification from first request to report: discover, ask, add the evidence up, decide, name the fault.
+
+Error budget (verification.md section 7): alpha 0.01 in all, as e-value thresholds for the model, for the law and for
+the logprob stage; deterministic contract checks and proofs need none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from refsample.conformance.contract import contract_findings
+from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
+from refsample.conformance.faults import FAULTS
+from refsample.conformance.identity import STAGE, identity_findings, seed_finding
+from refsample.conformance.law import law_findings
+from refsample.conformance.oracle import OTHER_MODEL, Oracle
+from refsample.conformance.probes import Budget
+from refsample.conformance.report import Check, Finding, Report, Verdict, mark_known, worst
+from refsample.conformance.session import Kind, Session, discover
+from refsample.spec.provider import ProviderSpec
+from refsample.spec.types import EngineSpec
+
+THRESHOLDS: Mapping[str, float] = {"model": math.log(250.0), "law": math.log(250.0), STAGE.id: math.log(500.0)}
+"""ln e at which an area is inconsistent: .004 + .004 + .002 = alpha .01."""
+SUSPECT = math.log(10.0)
+"""Within an inconsistent area, a check whose own e-value reaches 10 is shown as inconsistent."""
+EXCLUDED = -math.log(100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is about: all that its report has to name."""
+
+    provider: ProviderSpec
+    engine: EngineSpec
+    budget: Budget
+    profile: str
+    seed: int
+    reference: str | None
+    fingerprint: str | None
+    version: str
+    only: frozenset[str] = frozenset()
+
+    def wanted(self, check: str) -> bool:
+        return not self.only or any(fnmatchcase(check, pattern) for pattern in self.only)
+
+
+def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[[Check], None] | None = None) -> Report:
+    """Ask everything that the plan wants and report. `on_check` sees each check as soon as it is through."""
+    discover(session)
+    findings: list[Finding] = []
+    spent = (session.requests, session.tokens)
+    for found in _findings(session, oracle, plan):
+        check = replace(found.check, requests=session.requests - spent[0], tokens=session.tokens - spent[1])
+        spent = (session.requests, session.tokens)
+        if plan.wanted(check.id):
+            findings.append(replace(found, check=check))
+            if on_check is not None:
+                on_check(check)
+    return _report(session, plan, findings, oracle)
+
+
+def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[Finding]:
+    kind: Kind = session.target.kinds[0]
+    if not plan.only or any(pattern.startswith(("contract", "*")) for pattern in plan.only):
+        yield from contract_findings(session, plan.provider)
+    if plan.wanted("contract.seed"):
+        yield seed_finding(session, kind)
+    if oracle is not None:
+        yield from identity_findings(session, oracle, plan.budget, kind, plan.wanted)
+        yield from law_findings(session, oracle, plan.budget, kind, plan.wanted)
+
+
+def _documented(check: Check, engine: EngineSpec) -> Check:
+    if check.verdict != "inconsistent":
+        return check
+    for difference in engine.known:
+        if fnmatchcase(check.id, difference.check):
+            return mark_known(check, f"{difference.summary} ({difference.source})")
+    return check
+
+
+def _decided(check: Check, evidence: Evidence, area_differs: bool, conditional: bool) -> Check:
+    """A statistical check's own verdict, once its area is decided."""
+    if check.verdict != "consistent" or not evidence.gains or check.e_value is None:
+        return check
+    suspect = bool(evidence.proofs) or check.e_value >= math.exp(SUSPECT)
+    if conditional and suspect:
+        return replace(check, verdict="inconclusive", evidence=f"{check.evidence}; the model itself differs")
+    return replace(check, verdict="inconsistent") if area_differs and suspect else check
+
+
+def _differs(findings: Sequence[Finding], threshold: float) -> bool:
+    parts = [f.evidence for f in findings if f.evidence.gains]
+    return any(part.proofs for part in parts) or (bool(parts) and log_e_value(parts) >= threshold)
+
+
+def _report(session: Session, plan: Plan, findings: Sequence[Finding], oracle: Oracle | None) -> Report:
+    named = [name for name, _ in posterior([f.evidence for f in findings])][:1]
+    of = {area: [f for f in findings if f.check.area == area] for area in ("contract", "model", "law")}
+    model_differs = _differs(of["model"], THRESHOLDS["model"])
+    law_differs = _differs(of["law"], THRESHOLDS["law"])
+    by_model = model_differs and (named[0] == OTHER_MODEL or named[0] in FAULTS and FAULTS[named[0]].area == "model")
+    checks: list[Check] = []
+    for found in findings:
+        area = found.check.area
+        if area == "contract":
+            stage = found.check.id == STAGE.id
+            differs = stage and _differs([found], THRESHOLDS[STAGE.id])
+            check = _decided(found.check, found.evidence, differs, by_model) if stage else found.check
+        else:
+            differs = model_differs if area == "model" else law_differs
+            check = _decided(found.check, found.evidence, differs, by_model and area == "law")
+        if check.verdict == "inconsistent" and check.reproduce is None:
+            check = replace(check, reproduce=_command(session, plan, check.id))
+        checks.append(_documented(check, plan.engine))
+    verdicts = {
+        area: _area(area, checks, differs)
+        for area, differs in (("contract", False), ("model", model_differs), ("law", law_differs and not by_model))
+    }
+    return _assemble(session, plan, findings, checks, verdicts, oracle)
+
+
+def _area(area: str, checks: Sequence[Check], differs: bool) -> Verdict:
+    if differs:
+        return "inconsistent"
+    return worst([c.verdict for c in checks if c.area == area])
+
+
+def _assemble(
+    session: Session,
+    plan: Plan,
+    findings: Sequence[Finding],
+    checks: Sequence[Check],
+    verdicts: Mapping[str, Verdict],
+    oracle: Oracle | None,
+) -> Report:
+    parts = [f.evidence for f, c in zip(findings, checks, strict=True) if c.verdict != "known"]
+    looked_at = [v for a, v in verdicts.items() if oracle is not None or a == "contract"]
+    verdict = worst(looked_at)
+    shares = likeliest(parts) if verdict == "inconsistent" else ()
+    excluded: list[Mapping[str, Any]] = [
+        {"name": name, "log_likelihood_ratio": round(gain, 2), "observations": _observations(name, parts)}
+        for name, gain in total_gains(parts).items()
+        if gain <= EXCLUDED
+    ]
+    return Report(
+        verdict,
+        verdicts["model"],
+        verdicts["law"],
+        verdicts["contract"],
+        tuple(checks),
+        shares,
+        tuple(excluded),
+        math.exp(min(700.0, max(0.0, log_e_value(parts)))),
+        session.requests,
+        session.tokens,
+        session.endpoint.url,
+        session.target.model,
+        plan.provider.name,
+        plan.engine.name,
+        plan.profile,
+        plan.seed,
+        plan.reference,
+        plan.fingerprint,
+        plan.version,
+    )
+
+
+def likeliest(parts: Sequence[Evidence]) -> tuple[tuple[str, float], ...]:
+    """Faults that explain the data better than honesty does, most likely first; empty if none does."""
+    ranked = posterior(parts)
+    honest = next(share for name, share in ranked if name == "none")
+    return tuple((name, share) for name, share in ranked if name != "none" and share > honest)
+
+
+def _observations(name: str, parts: Sequence[Evidence]) -> int:
+    return sum(part.observations for part in parts if part.gains.get(name, 0.0) != 0.0)
+
+
+def _command(session: Session, plan: Plan, check: str) -> str:
+    """The command that asks this one check again with the same prompts and seeds."""
+    return (
+        f"refsample verify {session.endpoint.url} --model {session.target.model} "
+        f"--reference {plan.reference or 'none'} --spec {plan.provider.name} --engine {plan.engine.name} --profile {plan.profile} --seed {plan.seed} "
+        f"--only {check}"
+    )

@@ -1,0 +1,26 @@
+"""The same verdict again, offline: the campaign of a recorded run, asked of its recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refsample.conformance.record import read_record
+from refsample.conformance.report import Report
+from refsample.conformance.transport import Recording
+from refsample.conformance.verify import execute, plan_for
+from refsample.errors import RecordError
+
+
+def judge(folder: Path | str) -> Report:
+    """The report of a recorded run, worked out again from its raw answers. Raises RecordError."""
+    run, exchanges = read_record(Path(folder))
+    told, settings = run["report"], run["settings"]
+    plan, model = plan_for(
+        told["reference"], told["spec"], told["engine"], told["profile"], told["seed"], frozenset(settings["only"])
+    )
+    if model is not None and model.fingerprint != told["reference_fingerprint"]:
+        raise RecordError(
+            f"{folder}: the reference {told['reference']!r} is not the one of the record "
+            f"(fingerprint {model.fingerprint[:16]} against {str(told['reference_fingerprint'])[:16]})"
+        )
+    return execute(Recording(told["url"], exchanges), plan, model, told["endpoint_model"], settings["max_tokens"])

@@ -1,0 +1,144 @@
+"""Law checks: are drawn tokens distributed as the claimed parameters say? Exact laws against one-token draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, log_e_value
+from refsample.conformance.oracle import HONEST, SLACK_SIGMAS, Context, Oracle, sampling_params
+from refsample.conformance.probes import SETTINGS, Budget, Prompts, Setting
+from refsample.conformance.report import Check, Finding
+from refsample.conformance.session import Kind, Session, error_text
+from refsample.sampling.params import SamplingParams
+
+DECIDED = math.log(100.0)
+"""A check alone would decide at e >= 100 (alpha 0.01)."""
+
+
+def law_findings(
+    session: Session, oracle: Oracle, budget: Budget, kind: Kind, wanted: Callable[[str], bool]
+) -> Iterator[Finding]:
+    """One finding for each wanted setting; one that the endpoint cannot be asked for is skipped with the reason."""
+    settings = [s for s in SETTINGS if wanted(s.id)]
+    if not settings:
+        return
+    batch = session.target.choices
+    draws = budget.draws if batch > 1 else budget.single_draws
+    prompts = Prompts(oracle, kind, session.seed, "law")
+    contexts = prompts.open_contexts(max(4, draws // max(batch, 8)))
+    for setting in settings:
+        session.begin(setting.id)
+        missing = [n for n in setting.needs if n not in session.target.fields]
+        if missing:
+            said = "; ".join(f"{n}: {session.target.refused.get(n, 'not taken')}" for n in missing)
+            yield Finding(Check(setting.id, setting.area, setting.title, "skipped", f"the endpoint refuses {said}"))
+            continue
+        here = [prompts.listing(c) for c in contexts] if setting.listed else contexts
+        yield _draw(session, oracle, setting, here, draws, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Laws:
+    """Class laws [K] of one context and setting under every hypothesis."""
+
+    context: Context
+    params: SamplingParams
+    honest: np.ndarray[Any, np.dtype[np.float64]]
+    faults: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+    nulls: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
+
+
+def laws_of(oracle: Oracle, context: Context, params: SamplingParams) -> Laws:
+    nulls = {h.name: oracle.law(context, params, h) for h in oracle.nulls}
+    faults = {h.name: oracle.law(context, params, h) for h in oracle.faults}
+    return Laws(context, params, nulls[HONEST], faults, nulls)
+
+
+def observe(oracle: Oracle, laws: Laws, kind: int, tally: Tally) -> None:
+    """Add one drawn text class to the tally; a class outside the support whatever the noise is a proof."""
+    p, proof = float(laws.honest[kind]), None
+    if p <= 0.0:
+        ids = laws.context.ids
+        p = oracle.softened(
+            oracle.last_logits(ids, HONEST), laws.params, oracle.members[kind], SLACK_SIGMAS * oracle.sigma(ids), ids
+        )
+        if p <= 0.0:
+            p = IMPOSSIBLE
+            token = oracle.model.tokenizer.decode([oracle.members[kind][0]])
+            proof = f"{token!r} was drawn after ...{laws.context.text[-40:]!r}, where its probability is 0"
+    gains = {name: bet(float(q[kind]), p) for name, q in laws.faults.items()}
+    nulls = {
+        name: math.log(float(q[kind]) / p) if q[kind] > 0 else -math.inf
+        for name, q in laws.nulls.items()
+        if name != HONEST
+    }
+    tally.add(gains, nulls, proof)
+
+
+def _draw(
+    session: Session, oracle: Oracle, setting: Setting, contexts: Sequence[Context], draws: int, kind: Kind
+) -> Finding:
+    batch = session.target.choices
+    tally = Tally([h.name for h in oracle.faults], [h.name for h in oracle.nulls if h.name != HONEST], DECIDED)
+    unread: list[str] = []
+    failed: str | None = None
+    known: dict[str, Laws] = {}
+    for number in range(math.ceil(draws / batch)):
+        if session.exhausted:
+            break
+        context = contexts[number % len(contexts)]
+        fields = session.law_fields(setting.fields(oracle, context))
+        seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
+        count = {"n": batch} if batch > 1 else {}
+        exchange, answer = session.ask(kind, context.text, max_tokens=1, **fields, **seed, **count)
+        if answer is None:
+            failed = error_text(exchange)
+            break
+        if context.text not in known:
+            known[context.text] = laws_of(oracle, context, sampling_params(fields))
+        laws = known[context.text]
+        for choice in answer.choices:
+            text_class = oracle.class_of_text(choice.text)
+            if text_class is None:
+                unread.append(choice.text)
+            else:
+                observe(oracle, laws, text_class, tally)
+    return _finding(setting, tally.evidence(), unread, failed)
+
+
+def _finding(setting: Setting, evidence: Evidence, unread: Sequence[str], failed: str | None) -> Finding:
+    check = Check(setting.id, setting.area, setting.title, "inconclusive", "")
+    if failed is not None:
+        return Finding(replace(check, evidence=f"the endpoint answered {failed}"), evidence)
+    if len(unread) > 0.02 * (evidence.observations + len(unread)):
+        return Finding(
+            replace(
+                check, evidence=f"{len(unread)} answers are no single token of the reference, such as {unread[0]!r}"
+            ),
+            evidence,
+        )
+    return Finding(judged(check, evidence), evidence)
+
+
+def judged(check: Check, evidence: Evidence) -> Check:
+    """The check with its local e-value; the campaign decides with all checks together."""
+    if not evidence.observations or not evidence.gains:
+        return replace(check, evidence="nothing was observed")
+    log_e = log_e_value([evidence])
+    name, gain = max(evidence.gains.items(), key=lambda pair: pair[1])
+    parts = [f"{evidence.observations} observations", f"ln e = {log_e:.1f}"]
+    parts += [f"best explained by {name} ({gain:+.1f} nats)"] if gain > 0 else []
+    parts += [f"{len(evidence.proofs)} proofs: {evidence.proofs[0]}"] if evidence.proofs else []
+    return replace(
+        check,
+        verdict="consistent",
+        evidence="; ".join(parts),
+        statistic=gain,
+        e_value=math.exp(min(log_e, 700.0)),
+        decided_after=evidence.decided_after,
+    )

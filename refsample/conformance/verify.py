@@ -1,0 +1,87 @@
+"""The verifier's door: an endpoint and a reference in, a report (and a record of every exchange) out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from refsample import __version__
+from refsample.conformance.campaign import Plan, run
+from refsample.conformance.oracle import Oracle
+from refsample.conformance.probes import PROFILES
+from refsample.conformance.record import write_record
+from refsample.conformance.report import Check, Report
+from refsample.conformance.session import Session, Target
+from refsample.conformance.transport import Endpoint, HttpEndpoint, Recorder
+from refsample.errors import ParameterError
+from refsample.generation.behaviour import Behaviour
+from refsample.generation.load import load
+from refsample.generation.model import Model
+from refsample.spec.load import engine as engine_spec
+from refsample.spec.provider import provider as provider_spec
+from refsample.spec.types import EngineSpec
+
+
+def verify(
+    endpoint: str | Endpoint,
+    reference: str | Model | None = None,
+    spec: str = "openai",
+    engine: str | None = None,
+    profile: str = "standard",
+    *,
+    model: str = "tiny",
+    api_key: str | None = None,
+    out: Path | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    only: Iterable[str] = (),
+    on_request: Callable[[], None] | None = None,
+    on_check: Callable[[Check], None] | None = None,
+) -> Report:
+    """Hold an endpoint to a reference model and to a provider's page.
+
+    endpoint: a URL (with or without /v1) or anything with `send`. reference: a loaded model, a name or folder for
+    `refsample.load`, or None for contract and self-consistency only. engine: whose sampling rules are claimed; default
+    the provider file's. model: the name asked for there. max_tokens: stop spending after that many output tokens.
+    seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record.
+    only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
+    """
+    plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only))
+    recorder = Recorder(HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint)
+    report = execute(recorder, plan, loaded, model, max_tokens, on_request, on_check)
+    if out is not None:
+        write_record(out, report, recorder.exchanges, {"max_tokens": max_tokens, "only": sorted(plan.only)})
+    return report
+
+
+def plan_for(
+    reference: str | Model | None, spec: str, engine: str | None, profile: str, seed: int | None, only: frozenset[str]
+) -> tuple[Plan, Model | None]:
+    if profile not in PROFILES:
+        raise ParameterError("profile", profile, f"must be one of {', '.join(PROFILES)}")
+    provider = provider_spec(spec)
+    named = engine or provider.engine
+    rules: EngineSpec = engine_spec("reference" if named == "unknown" else named)
+    loaded = load(reference) if isinstance(reference, str) else reference
+    name = reference if isinstance(reference, str) else loaded.name if loaded is not None else None
+    fingerprint = loaded.fingerprint if loaded is not None else None
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    return Plan(provider, rules, PROFILES[profile], profile, drawn, name, fingerprint, __version__, only), loaded
+
+
+def execute(
+    endpoint: Endpoint,
+    plan: Plan,
+    reference: Model | None,
+    model: str,
+    max_tokens: int | None,
+    on_request: Callable[[], None] | None = None,
+    on_check: Callable[[Check], None] | None = None,
+) -> Report:
+    """A planned run against an endpoint, live or recorded."""
+    paths = {e.kind: e.path for e in plan.provider.endpoints.values()}
+    target = Target(model, paths, aliases=plan.engine.aliases)
+    session = Session(endpoint, target, plan.seed, on_request, max_tokens)
+    oracle = None if reference is None else Oracle(reference, Behaviour(semantics=plan.engine.semantics))
+    return run(session, oracle, plan, on_check)
