@@ -1,0 +1,61 @@
+"""Keys and values of one sequence, for every block. It knows nothing of how they are made or read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.errors import ContextLengthError
+
+_LANES = 16  # attention reads keys in blocks of sixteen
+
+
+class Cache:
+    """Keys [L, K, D, S] (transposed, as attention reads them) and values [L, K, S, D]; S grows up to `limit` tokens.
+
+    One sequence, one user at a time; `fork` gives an independent one.
+    """
+
+    __slots__ = ("keys", "length", "limit", "values")
+
+    def __init__(self, layers: int, kv_heads: int, head_width: int, limit: int, dtype: Any, capacity: int = 0) -> None:
+        room = _round_up(min(capacity, limit))
+        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, room), dtype)
+        self.values: NDArray[Any] = np.empty((layers, kv_heads, room, head_width), dtype)
+        self.length = 0
+        self.limit = limit
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` tokens in all. ContextLengthError beyond the model's context."""
+        if length > self.limit:
+            raise ContextLengthError("tokens", length, f"at most {self.limit} fit the context", "the model's config")
+        room = self.keys.shape[3]
+        if length > room:
+            self._move(_round_up(min(max(length, 2 * room, 64), self.limit)))
+
+    def fork(self) -> Cache:
+        """A copy that grows by itself."""
+        copy = object.__new__(Cache)
+        copy.keys, copy.values, copy.length, copy.limit = self.keys, self.values, self.length, self.limit
+        copy._move(_round_up(self.length + 1))
+        return copy
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from position `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length={length}: the cache holds {self.length} tokens")
+        self.length = length
+
+    def _move(self, room: int) -> None:
+        layers, heads, width, _ = self.keys.shape
+        keys, values = np.empty((layers, heads, width, room), self.keys.dtype), self.values
+        keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
+        self.values = np.empty((layers, heads, room, width), values.dtype)
+        self.values[:, :, : self.length] = values[:, :, : self.length]
+        self.keys = keys
+
+
+def _round_up(length: int) -> int:
+    return (length + _LANES - 1) // _LANES * _LANES

@@ -1,0 +1,51 @@
+"""A model folder opened for running, and its fingerprint. It knows nothing of text or of where folders come from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from refsample.errors import MissingFileError
+from refsample.model.config import read_config
+from refsample.model.numerics import FLOAT32
+from refsample.model.rope import Angles
+from refsample.model.tensors import INDEX, SINGLE
+from refsample.model.transformer import Transformer
+from refsample.model.weights import open_weights
+
+_WHOLE = 32 * 2**20  # a weight file up to this size is hashed whole
+_SAMPLES, _SAMPLE = 64, 2**16
+
+
+def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
+    """Open a folder in Hugging Face layout. ModelError family; ParameterError for an unknown precision."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is not a folder")
+    config = read_config(folder)
+    weights = open_weights(folder, config)
+    angles = Angles(config.rope, config.head_width)
+    return Transformer(config, weights, weights, FLOAT32, angles).with_precision(precision)
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 (hex) over config.json, tokenizer.json and the weights: small files whole, of large ones size, header and
+    64 evenly spaced pieces of 64 KiB."""
+    folder = Path(folder)
+    digest = hashlib.sha256()
+    weights = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("model-*.safetensors"))
+    for path in (folder / "config.json", folder / "tokenizer.json", folder / INDEX, *weights):
+        if not path.exists():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE:
+                digest.update(file.read())
+                continue
+            length = int.from_bytes(file.read(8), "little")
+            digest.update(file.read(min(length, _WHOLE)))
+            for n in range(_SAMPLES):
+                file.seek((size - _SAMPLE) * n // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()

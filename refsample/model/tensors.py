@@ -1,0 +1,168 @@
+"""Safetensors files of a folder as memory-mapped arrays by name. It knows nothing of families or shapes that fit.
+
+The header is read and checked here rather than by the safetensors library: each thing that can be wrong gets its own
+one-line error, and bfloat16 needs no type that NumPy lacks. Half-precision tensors are held as bit patterns:
+uint16 for bfloat16, int16 for float16 (see `refsample_kernels.lanes.widen`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.errors import CorruptFileError, MissingFileError, UnsupportedModelError, shorten
+from refsample.model.config import read_json_object
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+HOLDERS: Mapping[str, Any] = {"F32": np.float32, "F16": np.int16, "BF16": np.uint16}
+_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
+_BYTES |= {"I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8}
+_LONGEST_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a file."""
+
+    dtype: str
+    """The format's name: F32, F16, BF16, ..."""
+    shape: tuple[int, ...]
+    begin: int
+    """Bytes from the start of the file."""
+    end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """One tensor, mapped; `data` is read-only and holds bit patterns where the type is half precision."""
+
+    name: str
+    dtype: str
+    data: NDArray[Any]
+    path: Path
+
+
+def open_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder: model.safetensors, else the shards that the index names. ModelError family."""
+    if (folder / SINGLE).exists():
+        return _open_file(folder / SINGLE)
+    if not (folder / INDEX).exists():
+        raise _no_weights(folder)
+    index = folder / INDEX
+    places = read_json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CorruptFileError(f"{index}: weight_map is missing or no object")
+    found: dict[str, Tensor] = {}
+    for shard in sorted({str(name) for name in places.values()}):
+        path = folder / shard
+        if path.parent != folder or path.name in ("", ".."):
+            raise CorruptFileError(f"{index} names {shorten(shard)}, which is not a file name of this folder")
+        if not path.exists():
+            raise MissingFileError(f"{index} names the file {shard}, which is missing")
+        for name, tensor in _open_file(path).items():
+            if name in found:
+                raise CorruptFileError(f"{path}: tensor {name} is in {found[name].path.name} too")
+            found[name] = tensor
+    for name, shard in places.items():
+        if name not in found or found[name].path.name != shard:
+            raise MissingFileError(f"{index} says that {shard} holds {shorten(name)}, which it does not")
+    return found
+
+
+def read_header(path: Path) -> dict[str, Entry]:
+    """Names and places of the tensors of one file, checked against its size. CorruptFileError."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(8)
+        if len(first) < 8:
+            raise CorruptFileError(f"{path}: {size} bytes are too few for a safetensors header")
+        length = int.from_bytes(first, "little")
+        if length > _LONGEST_HEADER or 8 + length > size:
+            raise CorruptFileError(f"{path}: header of {length} bytes does not fit into a file of {size} bytes")
+        text = file.read(length)
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: header is not JSON: {shorten(str(error))}") from None
+    if not isinstance(raw, dict):
+        raise CorruptFileError(f"{path}: header is not a JSON object")
+    raw.pop("__metadata__", None)
+    entries = {name: _entry(path, name, value, 8 + length) for name, value in raw.items()}
+    _check_places(path, entries, 8 + length, size)
+    return entries
+
+
+def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
+    fields = value if isinstance(value, dict) else {}
+    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if dtype not in _BYTES:
+        raise CorruptFileError(f"{path}: tensor {shorten(name)} has the unknown type {shorten(dtype)}")
+    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+        raise CorruptFileError(f"{path}: header entry of tensor {shorten(name)} is malformed")
+    need = math.prod(shape) * _BYTES[dtype]
+    if offsets[1] - offsets[0] != need:
+        raise CorruptFileError(f"{path}: tensor {name} of {need} bytes is given {offsets[1] - offsets[0]}")
+    return Entry(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
+
+
+def _check_places(path: Path, entries: Mapping[str, Entry], start: int, size: int) -> None:
+    """Tensors fill the file from the header to its end, side by side: the format allows no overlap and no hole."""
+    at, before = start, "the header"
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.end > size:
+            raise CorruptFileError(f"{path}: tensor {name} ends at byte {entry.end}, the file has {size} bytes")
+        if entry.begin != at:
+            what = "overlaps" if entry.begin < at else "leaves a hole after"
+            raise CorruptFileError(f"{path}: tensor {name} {what} {before}")
+        at, before = entry.end, name
+    if at != size:
+        raise CorruptFileError(f"{path}: {size - at} bytes after the last tensor")
+
+
+def _open_file(path: Path) -> dict[str, Tensor]:
+    entries = read_header(path)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as an array looks at it
+    found = {}
+    for name, entry in entries.items():
+        if entry.dtype not in HOLDERS:
+            kinds = ", ".join(HOLDERS)
+            raise UnsupportedModelError(f"{path}: tensor {name} is {entry.dtype}, refsample runs {kinds}")
+        data = np.frombuffer(mapped, HOLDERS[entry.dtype], math.prod(entry.shape), entry.begin).reshape(entry.shape)
+        if not data.flags.aligned:  # a header of odd length; kernels want natural alignment
+            data = data.copy()
+            data.flags.writeable = False
+        found[name] = Tensor(name, entry.dtype, data, path)
+    return found
+
+
+def _no_weights(folder: Path) -> MissingFileError | UnsupportedModelError:
+    """The error for a folder without safetensors, by what is there instead."""
+    if not folder.is_dir():
+        return MissingFileError(f"{folder} is not a folder")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name.endswith(".safetensors")]
+    if others:
+        return MissingFileError(f"{folder}: neither {SINGLE} nor {INDEX}, only {shorten(others)}: rename or write the index")
+    for suffix, hint in (
+        (".bin", "save it again with safe_serialization=True, or convert with `transformers`"),
+        (".pth", "convert it to Hugging Face's layout, then to safetensors"),
+        (".pt", "convert it to Hugging Face's layout, then to safetensors"),
+        (".gguf", "GGUF is not read; take the original checkpoint in safetensors"),
+    ):
+        there = [name for name in names if name.endswith(suffix)]
+        if there:
+            return UnsupportedModelError(f"{folder}: only {there[0]}, no {SINGLE}: {hint}")
+    return MissingFileError(f"{folder}: {SINGLE} is missing (nor is there {INDEX})")

@@ -1,0 +1,165 @@
+"""The forward pass: token ids in, logits out. It knows nothing of text, sampling or files.
+
+One flat batch: the new tokens of all segments lie in one array [N, C]; only attention looks at segments one by one. Each
+output element depends on its own row alone, so logits are bitwise the same however tokens are split over calls and
+whichever sequences stand beside each other (float32, bf16, int4-g32; float64 goes through BLAS, which promises less).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from refsample_kernels.lanes import widen
+
+from refsample.errors import ContextLengthError, ParameterError
+from refsample.model.cache import Cache
+from refsample.model.config import ModelConfig
+from refsample.model.numerics import ARITHMETICS, Arithmetic
+from refsample.model.rope import Angles
+from refsample.model.weights import Layer, Projection, Weights
+
+Ids = Sequence[int] | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transformer:
+    """Weights and the arithmetic to run them with; holds no state of any sequence, so threads may share it."""
+
+    config: ModelConfig
+    weights: Weights
+    """As the arithmetic wants them."""
+    source: Weights
+    """As the files hold them."""
+    arithmetic: Arithmetic
+    angles: Angles
+
+    @property
+    def precision(self) -> str:
+        """Name of the arithmetic: float32, float64, bf16, int4-g32."""
+        return self.arithmetic.name
+
+    def with_precision(self, name: str) -> Transformer:
+        """The same model in another arithmetic. ParameterError for a name that is none."""
+        if name == self.precision:
+            return self
+        if name not in ARITHMETICS:
+            raise ParameterError("precision", name, f"must be one of {', '.join(ARITHMETICS)}")
+        arithmetic = ARITHMETICS[name]
+        return replace(self, weights=arithmetic.prepare(self.source), arithmetic=arithmetic)
+
+    def new_cache(self, capacity: int | None = None) -> Cache:
+        """An empty cache; it grows as needed up to config.max_position tokens."""
+        c = self.config
+        return Cache(c.layers, c.kv_heads, c.head_width, c.max_position, self.arithmetic.dtype, capacity or 0)
+
+    def forward(
+        self, segments: Sequence[tuple[Ids, Cache]], rows: Literal["last", "all"] = "last"
+    ) -> list[NDArray[np.float32]]:
+        """Logits after the new ids [T] of each segment, whose cache takes them up: [1, V] (last) or [T, V] (all).
+
+        Logits of float64 are float64. ParameterError for ids outside the vocabulary, ContextLengthError beyond the
+        context; no cache has changed then.
+        """
+        ids, lengths = _checked(segments, self.config)
+        spans, start = [], 0
+        for length in lengths:
+            spans.append(slice(start, start + length))
+            start += length
+        for length, (_, cache) in zip(lengths, segments, strict=True):
+            cache.reserve(cache.length + length)
+        positions = np.concatenate(
+            [np.arange(cache.length, cache.length + n) for n, (_, cache) in zip(lengths, segments, strict=True)]
+        )  # [N]
+        turns = self.angles.at(positions, self.arithmetic.dtype)
+        caches = [cache for _, cache in segments]
+        x = self.arithmetic.settle(widen(self.weights.embedding[ids]).astype(self.arithmetic.dtype))  # [N, C]
+        for number, layer in enumerate(self.weights.layers):
+            x = self._block(layer, number, x, turns, spans, caches)
+        for length, cache in zip(lengths, caches, strict=True):
+            cache.length += length
+        if rows == "last":
+            x = x[[span.stop - 1 for span in spans]]  # [segments, C]
+            spans = [slice(n, n + 1) for n in range(len(spans))]
+        logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head)  # [N, V]
+        return [logits[span] for span in spans]
+
+    def _block(
+        self,
+        layer: Layer,
+        number: int,
+        x: NDArray[Any],
+        turns: tuple[NDArray[Any], NDArray[Any]],
+        spans: list[slice],
+        caches: list[Cache],
+    ) -> NDArray[Any]:
+        math, settle = self.arithmetic, self.arithmetic.settle
+        normed = self._norm(x, layer.attention_norm)
+        mixed = self._attend(layer, number, normed, turns, spans, caches)
+        x = settle(x + self._linear(mixed, layer.o))
+        normed = self._norm(x, layer.mlp_norm)
+        gate, up = self._linear(normed, layer.gate), self._linear(normed, layer.up)  # [N, F]
+        gated = np.empty_like(gate)
+        math.silu_gate(gate, up, gated)
+        return settle(x + self._linear(gated, layer.down))
+
+    def _attend(
+        self,
+        layer: Layer,
+        number: int,
+        x: NDArray[Any],
+        turns: tuple[NDArray[Any], NDArray[Any]],
+        spans: list[slice],
+        caches: list[Cache],
+    ) -> NDArray[Any]:
+        c, math = self.config, self.arithmetic
+        q = self._linear(x, layer.q).reshape(-1, c.heads, c.head_width)  # [N, H, D]
+        k = self._linear(x, layer.k).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        v = self._linear(x, layer.v).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)
+        math.rotate(q, *turns, turned_q)
+        math.rotate(k, *turns, turned_k)
+        scale = c.head_width**-0.5
+        for span, cache in zip(spans, caches, strict=True):
+            start, keys, values = cache.length, cache.keys[number], cache.values[number]
+            end = start + span.stop - span.start
+            keys[:, :, start:end] = turned_k[span].transpose(1, 2, 0)  # [K, D, T]
+            values[:, start:end] = v[span].transpose(1, 0, 2)  # [K, T, D]
+            math.attention(turned_q[span], keys, values, start, scale, out[span])
+        return out.reshape(len(x), -1)  # [N, HD]
+
+    def _linear(self, x: NDArray[Any], projection: Projection) -> NDArray[Any]:
+        out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)
+        self.arithmetic.linear(x, projection.weight, projection.bias, out)
+        return out
+
+    def _norm(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+        out = np.empty_like(x)
+        self.arithmetic.rms_norm(x, weight, self.config.norm_eps, out)
+        return out
+
+
+def _checked(segments: Sequence[tuple[Ids, Cache]], config: ModelConfig) -> tuple[NDArray[np.int64], list[int]]:
+    """All ids in one array [N] and how many each segment has, checked: the door before the kernels."""
+    if not segments:
+        raise ParameterError("segments", (), "must hold at least one sequence")
+    if len({id(cache) for _, cache in segments}) != len(segments):
+        raise ParameterError("segments", "...", "two of them share one cache")
+    parts = []
+    for ids, cache in segments:
+        part = np.asarray(ids)
+        if part.ndim != 1 or part.size == 0 or part.dtype.kind not in "iu":
+            raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers")
+        if cache.length + part.size > config.max_position:
+            said = f"at most {config.max_position} tokens fit the context"
+            raise ContextLengthError("ids", f"{cache.length + part.size} tokens", said, "the model's config")
+        parts.append(part)
+    flat = np.concatenate(parts).astype(np.int64)
+    low, high = int(flat.min()), int(flat.max())
+    if low < 0 or high >= config.vocab_size:
+        wrong = low if low < 0 else high
+        raise ParameterError("ids", wrong, f"must lie in 0..{config.vocab_size - 1}", "the model's vocabulary")
+    return flat, [part.size for part in parts]
