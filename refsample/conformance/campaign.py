@@ -184,8 +184,7 @@ def _observations(name: str, parts: Sequence[Evidence]) -> int:
 
 def _command(session: Session, plan: Plan, check: str) -> str:
     """The command that asks this one check again with the same prompts and seeds."""
-    return (
-        f"refsample verify {session.endpoint.url} --model {session.target.model} "
-        f"--reference {plan.reference or 'none'} --spec {plan.provider.name} --engine {plan.engine.name} --profile {plan.profile} --seed {plan.seed} "
-        f"--only {check}"
-    )
+    words = ["refsample verify", session.endpoint.url, f"--model {session.target.model}"]
+    words += [f"--reference {plan.reference or 'none'}", f"--spec {plan.provider.name}", f"--engine {plan.engine.name}"]
+    words += [f"--profile {plan.profile}", f"--seed {plan.seed}", f"--only {check}"]
+    return " ".join(words)
