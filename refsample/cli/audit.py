@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,10 +28,12 @@ from refsample.render import columns
 @click.option("--dry-run", is_flag=True, help="Say what would be asked; ask nothing.")
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Stop asking after this many output tokens.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Which probes are drawn; default: fresh ones.")
+@click.option("--only", multiple=True, metavar="CHECK", help="Run these checks only (ids, * allowed). Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(
     url: str, endpoint_model: str, reference: str, spec: str, engine: str | None, profile: str,
-    api_key_env: str | None, out: Path | None, dry_run: bool, max_tokens: int | None, seed: int | None, as_json: bool,
+    api_key_env: str | None, out: Path | None, dry_run: bool, max_tokens: int | None, seed: int | None,
+    only: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Check the endpoint at URL (with or without /v1) against the reference.
 
@@ -41,14 +44,47 @@ def verify(
     """
     from refsample.conformance.verify import verify as verify_endpoint
 
-    progress = Progress()
+    progress, key = Progress(), key_from(api_key_env)
+    known = None if reference == "none" else reference
+    settings = {"max_tokens": max_tokens, "seed": seed, "only": only}
+    if dry_run:
+        return rehearse(url, endpoint_model, known, (spec, engine, profile), settings, as_json)
     report = verify_endpoint(
-        url, None if reference == "none" else reference, spec, engine, profile,
-        model=endpoint_model, api_key=key_from(api_key_env), out=out, max_tokens=max_tokens, seed=seed,
-        dry_run=dry_run, progress=progress,
+        url, known, spec, engine, profile, model=endpoint_model, api_key=key, out=out,
+        on_request=progress.requests(f"verifying {url}"), **settings,
     )  # fmt: skip
     progress.clear()
     return tell(report, as_json)
+
+
+def rehearse(
+    url: str, endpoint_model: str, reference: str | None, claims: tuple[str, str | None, str],
+    settings: dict[str, Any], as_json: bool,
+) -> int:  # fmt: skip
+    """Put the questions to the reference itself, on this machine, and say how many there are: URL is not touched.
+
+    An endpoint that takes less (a smaller n, no logprobs) is asked in more requests.
+    """
+    from refsample.api.server import LocalServer, create_app
+    from refsample.conformance.verify import verify as verify_endpoint
+    from refsample.generation.load import load
+
+    progress, model = Progress(), load(reference or "tiny")
+    with LocalServer(create_app({endpoint_model: model}, claims[0])) as here:
+        report = verify_endpoint(
+            here, None if reference is None else model, *claims, model=endpoint_model,
+            on_request=progress.requests("rehearsing here"), **settings,
+        )  # fmt: skip
+    progress.clear()
+    checks = [{"id": c.id, "area": c.area, "requests": c.requests, "tokens": c.tokens} for c in report.checks]
+    if as_json:
+        whole = {"dry_run": True, "url": url, "requests": report.requests, "tokens": report.tokens, "checks": checks}
+        click.echo(json.dumps(whole))
+        return 0
+    rows = [(f"  {c.id}", f"{c.requests} requests", f"{c.tokens} output tokens") for c in report.checks]
+    total = f"{url} would be asked {report.requests} times, for {report.tokens} output tokens"
+    click.echo("\n".join([*columns(rows), total]))
+    return 0
 
 
 def tell(report: object, as_json: bool) -> int:

@@ -86,8 +86,8 @@ def check(model: Model, behaviour: Behaviour | None, what: str, seed: int, progr
 
     on = wants_colour(sys.stdout)
     with LocalServer(create_app({model.name: model}, "openai", behaviour=behaviour)) as url:
-        report = verify(url, model, "openai", None, PROFILE, model=model.name, seed=seed,
-                        progress=lambda *state: progress(f"verifying {what}", *state))
+        watch = progress.requests(f"verifying {what}")
+        report = verify(url, model, "openai", None, PROFILE, model=model.name, seed=seed, on_request=watch)
     progress.clear()
     click.echo(ansi(f"{'2' if behaviour is None else '3'}. Verifying {what} at {url}", "bold", on=on))
     failed = [c for c in report.checks if c.verdict == "inconsistent"]

@@ -108,4 +108,4 @@ def set_threads(threads: int | None) -> None:
     try:
         jit.set_threads(threads)
     except ValueError as error:
-        raise ParameterError("--threads", threads, str(error), "numba") from None
+        raise ParameterError("--threads", threads, str(error).partition(": ")[2], "numba") from None

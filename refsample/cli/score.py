@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import fields
 
 import click
@@ -54,7 +55,7 @@ def score(
     if as_json:
         click.echo(json.dumps({"total": finite(scored.total), "per_token": finite(scored.per_token), "tokens": rows}))
         return
-    colour = wants_colour(click.get_text_stream("stdout"))
+    colour = wants_colour(sys.stdout)
     if colour:
         show([Token(t.text, math.exp(t.raw_logprob)) for t in scored.tokens])
         click.echo("\n")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from refsample.render import Token, ansi, ansi_token, visible, wants_colour
@@ -59,6 +60,10 @@ def named_logprobs(logprobs: Mapping[str, Any] | None) -> Iterator[tuple[str, fl
         yield from zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
 
 
+LINE = 100
+"""Characters of a progress line: one that wraps could not be redrawn."""
+
+
 class Progress:
     """One line on stderr that says how far long work has come: redrawn on a terminal, else a line per phase."""
 
@@ -67,18 +72,24 @@ class Progress:
         self._phase = ""
         self._width = 0
 
-    def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
-        """Say the phase and, where there is a total, how much of it is done."""
+    def __call__(self, phase: str, detail: str = "") -> None:
+        """Say the phase; the detail, which changes often, is for a terminal only."""
         if not self._live:
             if phase != self._phase:
                 sys.stderr.write(f"{phase}\n")
                 sys.stderr.flush()
             self._phase = phase
             return
-        line = visible(phase) + (f" {done}/{total}" if total else "")
+        line = visible(f"{phase}: {detail}" if detail else phase)[:LINE]
         sys.stderr.write("\r" + line.ljust(self._width))
         sys.stderr.flush()
         self._phase, self._width = phase, len(line)
+
+    def requests(self, phase: str) -> Callable[[], None]:
+        """A callback that counts the requests of a phase."""
+        self(phase)
+        count = itertools.count(1)
+        return lambda: self(phase, f"{next(count)} requests")
 
     def clear(self) -> None:
         """Take the line away, so that what follows starts on an empty one."""

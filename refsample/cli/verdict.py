@@ -72,8 +72,7 @@ def padded(lines: list[str]) -> list[str]:
 
 def excluded(entry: Mapping[str, Any]) -> str:
     """One thing that the data rules out, with its figures."""
-    rest = [f"{key} {figure(value)}" for key, value in entry.items() if key != "name" and value is not None]
-    return str(entry.get("name", "")) + (f" ({', '.join(rest)})" if rest else "")
+    return f"{entry['name']} (ln LR {figure(entry['log_likelihood_ratio'])}, {entry['observations']} draws)"
 
 
 def figure(value: object) -> str:

@@ -73,6 +73,7 @@ def test_a_fault_of_ours_is_code_seventy(cli: Cli, monkeypatch: pytest.MonkeyPat
         raise ZeroDivisionError("one\ntwo")
 
     monkeypatch.setattr(app_module.app.commands["faults"], "callback", lambda as_json: broken())
+    monkeypatch.delenv("REFSAMPLE_TRACEBACK", raising=False)
     got = cli("faults")
     assert got.code == 70 and got.err.count("\n") == 1
     assert "ZeroDivisionError: one two" in got.err and "REFSAMPLE_TRACEBACK" in got.err
