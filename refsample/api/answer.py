@@ -1,0 +1,162 @@
+"""From a Request to finished choices: seeds, best_of, the prompt's own logprobs. Knows no response shape."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.api.prompts import encode_prompts, fit_context
+from refsample.api.types import Request
+from refsample.generation.behaviour import Behaviour
+from refsample.generation.decode import Events, generate_events
+from refsample.generation.sequence import GenerationParams, TokenEvent
+from refsample.sampling.logprobs import TokenLogprobs, from_values
+from refsample.sampling.semantics import resolve
+from refsample.spec.provider import ProviderSpec
+from refsample_kernels.softmax import log_softmax
+
+if TYPE_CHECKING:
+    from refsample.generation.model import Model
+
+LogprobRow = TokenLogprobs | None
+"""None: the first token of a prompt, which nothing predicts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A request made ready for one model: everything that the answer depends on, and what names the answer."""
+
+    model: Model
+    request: Request
+    behaviour: Behaviour
+    prompts: tuple[tuple[int, ...], ...]
+    params: GenerationParams
+    """What is really done: n is the number of choices drawn, and what the behaviour drops is dropped."""
+    seed: int
+    """The seed in effect, drawn here if the request has none."""
+    events: Events
+    """The tokens, computed while this is iterated; closing it stops the work."""
+    id: str
+    created: int
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Choice:
+    """One finished choice; grows while events come in."""
+
+    prompt_index: int
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[LogprobRow] = field(default_factory=list)
+    finish_reason: str = "length"  # of a choice that may not hold a single token
+
+    @property
+    def text(self) -> str:
+        """The answer's text."""
+        return "".join(self.texts)
+
+
+def default_behaviour(provider: ProviderSpec) -> Behaviour:
+    """An honest server of this provider."""
+    return Behaviour(semantics=resolve("reference" if provider.engine == "unknown" else provider.engine))
+
+
+def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
+    """Everything up to the first forward pass. Raises ParameterError, ContextLengthError."""
+    prompts = encode_prompts(model, request, behaviour)
+    params = fit_context(prompts, model, request, request.generation)
+    events = generate_events(model, prompts, replace(params, n=request.best_of), behaviour)
+    return Job(
+        model=model,
+        request=request,
+        behaviour=behaviour,
+        prompts=prompts,
+        params=events.params,
+        seed=events.seed,
+        events=events,
+        id=request.endpoint.id_prefix + secrets.token_hex(12),
+        created=int(time.time()),
+        fingerprint=fingerprint(model, behaviour),
+    )
+
+
+def fingerprint(model: Model, behaviour: Behaviour) -> str:
+    """`fp_` and 12 hex digits that change with the weights, the behaviour and the version."""
+    version = import_module(__name__.partition(".")[0]).__version__
+    text = json.dumps([model.fingerprint, asdict(behaviour), version], default=sorted, sort_keys=True)
+    return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def collect(job: Job, events: Iterable[TokenEvent]) -> tuple[list[Choice], int]:
+    """The choices to answer with, by index (prompt by prompt), and how many tokens were sampled for all of them.
+
+    With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties.
+    """
+    drawn = job.params.n
+    choices = [Choice(index // drawn) for index in range(len(job.prompts) * drawn)]
+    for event in events:
+        choice = choices[event.prompt_index * drawn + event.choice]
+        choice.texts.append(event.text)
+        choice.token_ids.append(event.token_id)
+        if event.logprobs is not None:
+            choice.logprobs.append(event.logprobs)
+        if event.finish_reason is not None:
+            choice.finish_reason = event.finish_reason
+    sampled = sum(len(choice.token_ids) for choice in choices)
+    wanted = job.request.generation.n
+    if drawn <= wanted:
+        return choices, sampled
+    best: list[Choice] = []
+    for start in range(0, len(choices), drawn):
+        ranked = sorted(choices[start : start + drawn], key=lambda choice: -_mean_logprob(job, choice))
+        best.extend(ranked[:wanted])
+    return best, sampled
+
+
+def _mean_logprob(job: Job, choice: Choice) -> float:
+    """Mean raw logprob of a choice's tokens, whatever stage the behaviour reports; no token at all: the worst."""
+    if not choice.token_ids:
+        return -np.inf
+    prompt = job.prompts[choice.prompt_index]
+    logits = all_logits(job, (*prompt, *choice.token_ids[:-1]))[len(prompt) - 1 :]  # [T, V]
+    drawn = [log_softmax(row)[token] for row, token in zip(logits.astype(np.float64), choice.token_ids, strict=True)]
+    return float(np.mean(drawn))
+
+
+def all_logits(job: Job, ids: Sequence[int]) -> NDArray[np.float32]:
+    """Raw logits [T, V] after each of `ids`."""
+    transformer = job.model.transformer_for(job.behaviour.precision)
+    return transformer.forward([(np.asarray(ids), transformer.new_cache())], rows="all")[0]
+
+
+def prompt_logprobs(job: Job, prompt_index: int) -> list[LogprobRow]:
+    """Logprobs of a prompt's own tokens, always raw; None for the first, which nothing predicts."""
+    ids = job.prompts[prompt_index]
+    semantics, wanted = job.behaviour.semantics, job.params.logprobs or 0
+    rows: list[LogprobRow] = [None]
+    if len(ids) > 1:
+        for token_id, logits in zip(ids[1:], all_logits(job, ids[:-1]), strict=True):
+            rows.append(from_values(log_softmax(logits.astype(np.float64)), token_id, wanted, semantics))
+    return rows
+
+
+def echo(job: Job) -> list[tuple[str, list[LogprobRow]]]:
+    """For each prompt its text (as it was sent, or its ids decoded) and its logprobs, if asked for; [] without echo."""
+    if not job.request.echo:
+        return []
+    decode, wanted = job.model.tokenizer.decode, job.params.logprobs is not None
+    texts = [
+        sent if isinstance(sent, str) else decode(ids)
+        for sent, ids in zip(job.request.prompts, job.prompts, strict=True)
+    ]
+    return [(text, prompt_logprobs(job, index) if wanted else []) for index, text in enumerate(texts)]
