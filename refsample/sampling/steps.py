@@ -218,7 +218,8 @@ def advance(state: State, step: Step, context: Context) -> State:
     logits = step.apply(state, context)
     top = logits.max()
     if not np.isfinite(top):
-        name = next(n for n in step.parameters if getattr(context.params, n) != getattr(NEUTRAL, n))
+        given = (n for n in step.parameters if getattr(context.params, n) != getattr(NEUTRAL, n))
+        name = next(given, step.parameters[0])
         rule = "leaves no token that could be drawn" if top == -np.inf else "drives a logit to infinity"
         raise ParameterError(name, getattr(context.params, name), rule)
     if step.kind == "truncate":

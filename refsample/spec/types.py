@@ -67,7 +67,7 @@ class Semantics:
     additive_scope: Scope
     """The same for frequency and presence penalty."""
     penalty_window: int
-    """Length of the window in tokens; 0 where no scope is `window`."""
+    """Length of the window in tokens; unused where no scope is `window`."""
     bias_clamp: float
     """logit_bias values are clamped to [-this, this]; inf: not at all."""
     logprob_stage: Stage
@@ -89,8 +89,8 @@ class Semantics:
         if repeated:
             raise SpecError(f"order: {', '.join(repeated)} occurs more than once")
         windowed = "window" in (self.repetition_scope, self.additive_scope)
-        if windowed != (self.penalty_window > 0):
-            raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', else 0")
+        if self.penalty_window < windowed:
+            raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', not negative")
         if self.min_tokens_to_keep < 1:
             raise SpecError(f"min_tokens_to_keep={self.min_tokens_to_keep}: at least 1")
         for name in ("temperature_clamp", "greedy_below", "bias_clamp"):

@@ -71,7 +71,7 @@ def test_an_engine_file_by_path(tmp_path: Path) -> None:
         ("bias_clamp = 100.0", "bias_clamp = nan", ("bias_clamp", "number")),
         ('"min_p", "top_k", "top_p"]', '"min_p", "top_n", "top_p"]', ("order", "top_k", "top_n")),
         ('"min_p", "top_k", "top_p"]', '"min_p", "min_p", "top_p"]', ("order", "min_p", "more than once")),
-        ("penalty_window = 0", "penalty_window = 64", ("penalty_window=64", "scope")),
+        ("penalty_window = 0", "penalty_window = -1", ("penalty_window=-1", "negative")),
         ('additive_scope = "output"', 'additive_scope = "window"', ("penalty_window=0", "scope")),
         ('name = "reference"', "", ("missing key name",)),
         ('name = "reference"', "name = 3", ("name=3", "str")),
