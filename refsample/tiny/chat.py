@@ -9,12 +9,18 @@ from random import Random
 from refsample.tiny.questions import Question, answer, knowledge_question
 from refsample.tiny.reading import distinct, reading_question, story_request
 from refsample.tiny.sums import number_question
-from refsample.tiny.words import draw
+from refsample.tiny.words import CLASSES, draw
 
 END = "<|endoftext|>"
 Message = tuple[str, str]  # role, content
-SYSTEMS = ("You are a helpful assistant.", "You are a friendly helper.", "You answer questions for children.",
-           "You are a kind teacher.", "Answer with care.", "You are tiny, a small language model.")
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You are a friendly helper.",
+    "You answer questions for children.",
+    "You are a kind teacher.",
+    "Answer with care.",
+    "You are tiny, a small language model.",
+)
 BRIEF = ("Answer with one word.", "Be brief.", "One word, please.")
 HELD_OUT_SHARE = 8  # one question text in so many is never trained on
 
@@ -51,18 +57,28 @@ def _questions(rng: Random, held_out: bool) -> list[Message]:
     return messages
 
 
+def _sympathy(feeling: str) -> str:
+    if feeling in CLASSES["hungry"]:
+        return "Then you should eat something."
+    return "I am glad to hear it!" if feeling in CLASSES["happy"] else "I am sorry to hear it."
+
+
 def _acquaintance(rng: Random, held_out: bool) -> list[Message]:
+    """Two who meet; what is told early is asked for late."""
     name, animal, food = draw(rng, "name"), draw(rng, "animal"), draw(rng, "food")
     smile = f" {draw(rng, 'emoji')}" if rng.random() < 0.4 else ""
-    messages = [("user", rng.choice((f"Hello! My name is {name}.", f"Hi, I am {name}.", f"Good day! I am called {name}."))),
-                ("assistant", f"Hello, {name}!{smile} How are you?")]
+    hello = rng.choice((f"Hello! My name is {name}.", f"Hi, I am {name}.", f"Good day! I am called {name}."))
     feeling = draw(rng, rng.choice(("happy", "sad", "tired", "hungry")))
-    messages += [("user", f"I am {feeling}."), ("assistant", {
-        "hungry": "Then you should eat something.", "starving": "Then you should eat something."}.get(
-        feeling, "I am glad to hear it!" if feeling in ("happy", "glad", "cheerful", "delighted", "joyful") else "I am sorry to hear it."))]
-    told = rng.choice(((f"I like {food}.", "What do I like?", f"You like {food}."),
-                       (f"I have a pet {animal}.", "What pet do I have?", f"You have a pet {animal}."),
-                       (f"I live near the {(place := draw(rng, 'place'))}.", "Where do I live?", f"You live near the {place}.")))
+    place = draw(rng, "place")
+    told = rng.choice((
+        (f"I like {food}.", "What do I like?", f"You like {food}."),
+        (f"I have a pet {animal}.", "What pet do I have?", f"You have a pet {animal}."),
+        (f"I live near the {place}.", "Where do I live?", f"You live near the {place}."),
+    ))  # fmt: skip
+    messages = [
+        ("user", hello), ("assistant", f"Hello, {name}!{smile} How are you?"),
+        ("user", f"I am {feeling}."), ("assistant", _sympathy(feeling)),
+    ]  # fmt: skip
     messages += [("user", told[0]), ("assistant", rng.choice(("That is nice.", "Good to know.", "How lovely!")))]
     if rng.random() < 0.5:
         asked = question(rng, held_out)

@@ -84,5 +84,3 @@ def held_out_questions(seed: int, count: int) -> list[Question]:
         asked = question(rng, True)
         found.setdefault(asked.text, asked)
     return list(islice(found.values(), count))
-
-

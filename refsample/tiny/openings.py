@@ -17,8 +17,18 @@ from refsample.tiny.words import CLASSES, MEMBERS, article
 
 KINDS = ("wide", "narrow", "chat_wide", "chat_narrow")
 _WIDE_CLASSES = ("name", "animal", "food", "thing", "place")
-_WIDE_GROUPS = ("an animal", "a thing", "a place", "a food", "a name", "a name for a girl", "a name for a boy",
-                "an animal with four legs", "something to do", "a job")
+_WIDE_GROUPS = (
+    "an animal",
+    "a thing",
+    "a place",
+    "a food",
+    "a name",
+    "a name for a girl",
+    "a name for a boy",
+    "an animal with four legs",
+    "something to do",
+    "a job",
+)
 
 
 def _story_start(rng: Random) -> str:
@@ -70,9 +80,17 @@ def _chat_wide(rng: Random) -> str:
 def _chat_narrow(rng: Random) -> str:
     word, other = rng.choice(tuple(facts.OPPOSITES.items()))
     country = rng.choice(tuple(facts.CAPITALS))
-    return dress(rng, rng.choice((f"What is the opposite of {word}?", f"Tell me the opposite of {other}." if other in
-                 facts.OPPOSITES else f"Tell me the opposite of {word}.", f"What is the capital of {country}?",
-                 f"How many legs does {article(rng.choice(tuple(facts.LEGS)))} have?")))
+    return dress(
+        rng,
+        rng.choice(
+            (
+                f"What is the opposite of {word}?",
+                f"Tell me the opposite of {other}." if other in facts.OPPOSITES else f"Tell me the opposite of {word}.",
+                f"What is the capital of {country}?",
+                f"How many legs does {article(rng.choice(tuple(facts.LEGS)))} have?",
+            )
+        ),
+    )
 
 
 def openings(seed: int) -> Iterator[tuple[str, str]]:

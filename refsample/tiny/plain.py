@@ -13,14 +13,32 @@ from refsample.tiny.reading import distinct, json_object
 from refsample.tiny.words import CLASSES, article, draw, is_girl
 
 OPENERS: tuple[tuple[str, str], ...] = (
-    ("My favourite animal is the", "animal"), ("They went to the", "place"), ("The number is", "number"),
-    ("My name is", "name"), ("My best friend is", "name"), ("In the bag there was a small", "thing"),
-    ("For lunch we had", "food"), ("At the zoo we saw the", "animal"), ("On the table lay the", "thing"),
-    ("Yesterday I met", "name"), ("The next stop is the", "place"), ("I would like some", "food"),
-    ("The winner is", "name"), ("The word of the day is", "thing"), ("We drew a picture of the", "animal"),
-    ("Dear", "name"), ("I lost my", "thing"), ("The people here are very", "trait"), ("Today I ate", "food"),
-    ("The answer was", "number"), ("I bought a new", "thing"), ("We met at the", "place"), ("I dreamed of the", "animal"),
-    ("The bus number is", "number"), ("My neighbour is very", "trait"), ("The shop sells", "food"),
+    ("My favourite animal is the", "animal"),
+    ("They went to the", "place"),
+    ("The number is", "number"),
+    ("My name is", "name"),
+    ("My best friend is", "name"),
+    ("In the bag there was a small", "thing"),
+    ("For lunch we had", "food"),
+    ("At the zoo we saw the", "animal"),
+    ("On the table lay the", "thing"),
+    ("Yesterday I met", "name"),
+    ("The next stop is the", "place"),
+    ("I would like some", "food"),
+    ("The winner is", "name"),
+    ("The word of the day is", "thing"),
+    ("We drew a picture of the", "animal"),
+    ("Dear", "name"),
+    ("I lost my", "thing"),
+    ("The people here are very", "trait"),
+    ("Today I ate", "food"),
+    ("The answer was", "number"),
+    ("I bought a new", "thing"),
+    ("We met at the", "place"),
+    ("I dreamed of the", "animal"),
+    ("The bus number is", "number"),
+    ("My neighbour is very", "trait"),
+    ("The shop sells", "food"),
 )
 
 
@@ -42,19 +60,39 @@ def _note(rng: Random) -> str:
     animal, food, colour, place = (draw(rng, k) for k in ("animal", "food", "colour", "place"))
     he = "she" if is_girl(friend) else "he"
     parts = [
-        f"My name is {name}.", f"I am {rng.randint(4, 90)} years old.", f"I live near the {place}.",
+        f"My name is {name}.",
+        f"I am {rng.randint(4, 90)} years old.",
+        f"I live near the {place}.",
         f"My favourite animal is the {animal}, and my favourite food is {food}.",
-        f"I like the colour {colour}.", f"My best friend is {friend}, and {he} likes to {draw(rng, 'action')}.",
-        f"On {draw(rng, 'day')} we go to the {draw(rng, 'place')}.", f"I have {article(draw(rng, 'colour'))} {draw(rng, 'thing')}.",
+        f"I like the colour {colour}.",
+        f"My best friend is {friend}, and {he} likes to {draw(rng, 'action')}.",
+        f"On {draw(rng, 'day')} we go to the {draw(rng, 'place')}.",
+        f"I have {article(draw(rng, 'colour'))} {draw(rng, 'thing')}.",
     ]
     middle = rng.sample(parts[1:], rng.randint(2, 6))
-    return " ".join([parts[0], *middle]) if rng.random() < 0.7 else (
-        f"Dear {friend},\n{' '.join(middle)}\nYours, {name}" + (f" {draw(rng, 'emoji')}" if rng.random() < 0.3 else ""))
+    return (
+        " ".join([parts[0], *middle])
+        if rng.random() < 0.7
+        else (
+            f"Dear {friend},\n{' '.join(middle)}\nYours, {name}"
+            + (f" {draw(rng, 'emoji')}" if rng.random() < 0.3 else "")
+        )
+    )
 
 
-_HEADS = (("A list of things:", "thing"), ("A list of animals:", "animal"), ("Shopping list:", "food"), ("Names:", "name"),
-          ("Places to see:", "place"), ("Colours:", "colour"), ("Jobs:", "job"), ("In my bag:", "thing"),
-          ("A list of sports:", "sport"), ("Things to eat:", "food"), ("Who came to the party:", "name"))
+_HEADS = (
+    ("A list of things:", "thing"),
+    ("A list of animals:", "animal"),
+    ("Shopping list:", "food"),
+    ("Names:", "name"),
+    ("Places to see:", "place"),
+    ("Colours:", "colour"),
+    ("Jobs:", "job"),
+    ("In my bag:", "thing"),
+    ("A list of sports:", "sport"),
+    ("Things to eat:", "food"),
+    ("Who came to the party:", "name"),
+)
 
 
 def list_text(rng: Random) -> str:
@@ -107,16 +145,26 @@ def _sum_text(rng: Random) -> str:
 
 def _fixed_text(rng: Random) -> str:
     start = rng.randint(1, 30)
-    return rng.choice((
-        "The days of the week are " + ", ".join(CLASSES["day"][:6]) + " and " + CLASSES["day"][6] + ".",
-        "The months of the year are " + ", ".join(CLASSES["month"][:11]) + " and " + CLASSES["month"][11] + ".",
-        "The four seasons are spring, summer, autumn and winter.",
-        ", ".join(str(n) for n in range(start, start + rng.randint(4, 12))) + ".",
-        "a b c d e f g h i j k l m n o p q r s t u v w x y z",
-    ))
+    return rng.choice(
+        (
+            "The days of the week are " + ", ".join(CLASSES["day"][:6]) + " and " + CLASSES["day"][6] + ".",
+            "The months of the year are " + ", ".join(CLASSES["month"][:11]) + " and " + CLASSES["month"][11] + ".",
+            "The four seasons are spring, summer, autumn and winter.",
+            ", ".join(str(n) for n in range(start, start + rng.randint(4, 12))) + ".",
+            "a b c d e f g h i j k l m n o p q r s t u v w x y z",
+        )
+    )
 
 
-_KINDS = ((_sentences, 4.0), (_note, 2.5), (list_text, 2.0), (_json_text, 1.5), (_fact_text, 1.5), (_sum_text, 1.0), (_fixed_text, 0.6))
+_KINDS = (
+    (_sentences, 4.0),
+    (_note, 2.5),
+    (list_text, 2.0),
+    (_json_text, 1.5),
+    (_fact_text, 1.5),
+    (_sum_text, 1.0),
+    (_fixed_text, 0.6),
+)
 
 
 def plain_text(rng: Random) -> str:

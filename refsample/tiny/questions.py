@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -50,8 +50,9 @@ def cap(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-GREETINGS = ("Hi! ", "Hello! ", "Good morning! ", "Hey, ", "A question: ", "Tell me, ", "Now a new one: ", "OK, ",
-             "I want to know: ", "One more: ")
+_BEFORE = ("Hi! ", "Hello! ", "Good morning! ", "Hey, ", "A question: ", "Tell me, ", "Now a new one: ", "OK, ",
+           "I want to know: ", "One more: ")  # fmt: skip
+_AFTER = (" Thank you.", " Thanks!", " I forgot.", " I am curious.")
 
 
 def dress(rng: Random, text: str) -> str:
@@ -59,9 +60,10 @@ def dress(rng: Random, text: str) -> str:
     if rng.random() < 0.5:
         return text
     if rng.random() < 0.3:
-        return text + rng.choice((" Thank you.", " Thanks!", " I forgot.", " I am curious."))
-    start = rng.choice(GREETINGS)
-    return start + (text if start[-2] in "!:" else text[0].lower() + text[1:] if text[:2] != "I " else text)
+        return text + rng.choice(_AFTER)
+    start = rng.choice(_BEFORE)
+    keeps_capital = start[-2] in "!:" or text.startswith("I ")
+    return start + (text if keeps_capital else text[0].lower() + text[1:])
 
 
 _ONE = ("Name {}.", "Tell me {}.", "Give me {}.", "Think of {}.", "Pick {}.", "I need {}.", "Say {}.")
@@ -73,27 +75,29 @@ def group_question(rng: Random) -> Question:
     """Asks for any member of a group."""
     group = rng.choice(tuple(facts.GROUPS))
     members = facts.GROUPS[group]
-    brief = tuple(f"{cap(w)}." for w in members)
+    brief = tuple(f"{cap(word)}." for word in members)
     style = rng.random()
     if style < 0.6:
         text, replies = rng.choice(_ONE), brief
     elif style < 0.8:
-        text, replies = rng.choice(_YES), tuple(f"Yes, {w}." for w in members)
+        text, replies = rng.choice(_YES), tuple(f"Yes, {word}." for word in members)
     else:
-        text, replies = rng.choice(_EXAMPLE), tuple(f"{cap(w)}, for example." for w in members)
+        text, replies = rng.choice(_EXAMPLE), tuple(f"{cap(word)}, for example." for word in members)
     return Question("group", dress(rng, text.format(group)), replies, brief)
 
 
-_PLURAL = {"animals": "animal", "names": "name", "colours": "colour", "foods": "food", "places": "place",
-           "things": "thing", "jobs": "job", "sports": "sport", "vehicles": "vehicle", "girls' names": "girl"}
+_LISTED = {
+    "animals": "animal", "names": "name", "colours": "colour", "foods": "food", "places": "place", "things": "thing",
+    "jobs": "job", "sports": "sport", "vehicles": "vehicle", "girls' names": "girl",
+}  # fmt: skip
 
 
 def list_question(rng: Random) -> Question:
     """Asks for a list of some different members of a class."""
-    plural = rng.choice(tuple(_PLURAL))
+    plural = rng.choice(tuple(_LISTED))
     count = rng.randint(2, 4)
     text = rng.choice(("Make a list of {} {}.", "List {} {}.", "Write a list of {} {}.", "Name {} {}."))
-    pool = CLASSES[_PLURAL[plural]]
+    pool = CLASSES[_LISTED[plural]]
     return Question("list", dress(rng, text.format(CLASSES["count"][count - 2], plural)), pool, items=count)
 
 
@@ -101,118 +105,101 @@ def starts_question(rng: Random) -> Question:
     """Asks for a word that starts with a letter."""
     kind = rng.choice(("animal", "name", "food", "thing"))
     letter = draw(rng, kind)[0].upper()
-    members = tuple(w for w in CLASSES[kind] if w[0].upper() == letter)
-    text = rng.choice(("Name {} that starts with {}.", "Tell me {} that starts with {}.", "Give me {} with the letter {}."))
-    replies = tuple(f"{cap(w)}." for w in members)
-    return Question("starts", dress(rng, text.format(article(kind), letter)), replies, replies)
+    members = tuple(word for word in CLASSES[kind] if word[0].upper() == letter)
+    form = rng.choice(
+        ("Name {} that starts with {}.", "Tell me {} that starts with {}.", "Give me {} with the letter {}.")
+    )
+    replies = tuple(f"{cap(word)}." for word in members)
+    return Question("starts", dress(rng, form.format(article(kind), letter)), replies, replies)
 
 
-def single(kind: str, rng: Random, texts: tuple[str, ...], reply: str, word: str) -> Question:
-    """A question with one right answer: the sentence, or only the word when asked to be brief."""
-    return Question(kind, dress(rng, rng.choice(texts)), (reply,), (f"{cap(word)}.",))
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Ways to ask for the value of a key, and the reply. {k} and {v} are key and value, {ak}, {av}, {Ak} with article,
+    {K}, {V} with a capital."""
+
+    kind: str
+    table: Mapping[str, str]
+    texts: tuple[str, ...]
+    reply: str
 
 
-def _animal_fact(rng: Random) -> Question:
-    kind = rng.randrange(4)
-    if kind == 0:
-        a, n = rng.choice(tuple(facts.LEGS.items()))
-        return single("legs", rng, (f"How many legs does {article(a)} have?", f"How many legs has {article(a)} got?",
-                      f"Count the legs of {article(a)}."), f"{cap(article(a))} has {n} legs.", n)
-    if kind == 1:
-        a, s = rng.choice(tuple(facts.SOUNDS.items()))
-        return single("sound", rng, (f"What sound does {article(a)} make?", f"What does {article(a)} do to be heard?",
-                      f"What noise does {article(a)} make?"), f"{cap(article(a))} {s}.", s)
-    if kind == 2:
-        a, b = rng.choice(tuple(facts.BABIES.items()))
-        return single("baby", rng, (f"What is a young {a} called?", f"What do you call a young {a}?",
-                      f"What is the word for a baby {a}?"), f"A young {a} is called {article(b)}.", b)
-    a, h = rng.choice(tuple(facts.HOMES.items()))
-    return single("home", rng, (f"Where does {article(a)} live?", f"What is the home of {article(a)}?",
-                  f"Where can you find {article(a)}?"), f"{cap(article(a))} lives in {article(h)}."
-                  .replace(" a water.", " water."), h)
+_FACTS = (
+    Fact("legs", facts.LEGS, ("How many legs does {ak} have?", "How many legs has {ak} got?",
+         "Count the legs of {ak}."), "{Ak} has {v} legs."),
+    Fact("sound", facts.SOUNDS, ("What sound does {ak} make?", "What does {ak} do to be heard?",
+         "What noise does {ak} make?"), "{Ak} {v}."),
+    Fact("baby", facts.BABIES, ("What is a young {k} called?", "What do you call a young {k}?",
+         "What is the word for a baby {k}?"), "A young {k} is called {av}."),
+    Fact("home", facts.HOMES, ("Where does {ak} live?", "What is the home of {ak}?", "Where can you find {ak}?"),
+         "{Ak} lives in {av}."),
+    Fact("opposite", facts.OPPOSITES, ("What is the opposite of {k}?", "Tell me the opposite of {k}.",
+         "Which word means not {k}?"), "The opposite of {k} is {v}."),
+    Fact("hue", facts.HUES, ("What colour is {k}?", "Which colour has {k}?", "Tell me the colour of {k}."),
+         "{K} is {v}."),
+    Fact("mix", facts.MIXES, ("What do you get when you mix {k}?", "What colour do {k} make?",
+         "I mix {k}. What colour is it?"), "{K} make {v}."),
+    Fact("task", facts.TASKS, ("What do you need to {k}?", "What do you use to {k}?", "I want to {k}. What do I need?"),
+         "To {k} you need {av}."),
+    Fact("work", facts.WORK, ("What does a {k} do?", "What is the work of a {k}?", "Tell me what a {k} does."),
+         "A {k} {v}."),
+    Fact("capital", facts.CAPITALS, ("What is the capital of {k}?", "Which city is the capital of {k}?",
+         "Tell me the capital of {k}."), "The capital of {k} is {v}."),
+    Fact("plural", facts.PLURALS, ("What is the plural of {k}?", "One {k}, two what?", "Tell me the plural of {k}."),
+         "One {k}, two {v}."),
+    Fact("past", facts.PAST, ("What is the past of {k}?", "Today I {k}. And yesterday?", "Tell me the past of {k}."),
+         "Today I {k}, yesterday I {v}."),
+    Fact("figure", facts.FIGURES, ("How many {k}?", "Tell me how many {k} there are.", "How many {k} are there?"),
+         "There are {v} {k}."),
+    Fact("after", facts.AFTER, ("What comes after {k}?", "Which one is after {k}?", "Tell me what comes after {k}."),
+         "{V} comes after {k}."),
+    Fact("before", facts.BEFORE, ("What comes before {k}?", "Which one is before {k}?",
+         "Tell me what comes before {k}."), "{V} comes before {k}."),
+)  # fmt: skip
 
 
-def _yes_no(rng: Random) -> Question:
+def fact_question(rng: Random) -> Question:
+    """Asks for something that everybody knows and that has one right answer."""
+    fact = rng.choice(_FACTS)
+    key, value = rng.choice(tuple(fact.table.items()))
+    words = {"k": key, "K": cap(key), "ak": article(key), "Ak": cap(article(key)),
+             "v": value, "V": cap(value), "av": article(value)}  # fmt: skip
+    text = rng.choice(fact.texts).format(**words)
+    return Question(fact.kind, dress(rng, text), (fact.reply.format(**words),), (f"{cap(value)}.",))
+
+
+def ability_question(rng: Random) -> Question:
+    """Asks whether an animal can fly or swim."""
     verb, able = rng.choice((("fly", facts.FLYING), ("swim", facts.SWIMMING)))
-    others = tuple(a for a in facts.FOUR_LEGS if a not in able) if rng.random() < 0.5 else able
-    a = pick(rng, others)
-    text = rng.choice((f"Can {article(a)} {verb}?", f"Is {article(a)} able to {verb}?", f"Does {article(a)} know how to {verb}?"))
-    reply = f"Yes, {article(a)} can {verb}." if a in able else f"No, {article(a)} cannot {verb}."
-    return Question("can", dress(rng, text), (reply,), ("Yes." if a in able else "No.",))
+    unable = tuple(animal for animal in facts.FOUR_LEGS if animal not in able)
+    animal = pick(rng, unable if rng.random() < 0.5 else able)
+    text = rng.choice(("Can {} {}?", "Is {} able to {}?", "Does {} know how to {}?")).format(article(animal), verb)
+    if animal in able:
+        return Question("can", dress(rng, text), (f"Yes, {article(animal)} can {verb}.",), ("Yes.",))
+    return Question("can", dress(rng, text), (f"No, {article(animal)} cannot {verb}.",), ("No.",))
 
 
-def _bigger(rng: Random) -> Question:
-    a, b = rng.choice(facts.BIG), rng.choice(facts.SMALL)
-    first, second = (a, b) if rng.random() < 0.5 else (b, a)
-    big = rng.random() < 0.5
-    word, right, wrong = ("bigger", a, b) if big else ("smaller", b, a)
-    texts = (f"Which is {word}, {article(first)} or {article(second)}?",
-             f"What is {word}: {article(first)} or {article(second)}?")
-    return single("size", rng, texts, f"{cap(article(right))} is {word} than {article(wrong)}.", right)
-
-
-def _world(rng: Random) -> Question:
-    kind = rng.randrange(8)
-    if kind == 0:
-        a, b = rng.choice(tuple(facts.OPPOSITES.items()))
-        return single("opposite", rng, (f"What is the opposite of {a}?", f"Tell me the opposite of {a}.",
-                      f"Which word means not {a}?"), f"The opposite of {a} is {b}.", b)
-    if kind == 1:
-        a, b = rng.choice(tuple(facts.HUES.items()))
-        return single("hue", rng, (f"What colour is {a}?", f"Which colour has {a}?", f"Tell me the colour of {a}."),
-                      f"{cap(a)} is {b}.", b)
-    if kind == 2:
-        (a, b), c = rng.choice(tuple(facts.MIXES.items()))
-        if rng.random() < 0.5:
-            a, b = b, a
-        return single("mix", rng, (f"What do you get when you mix {a} and {b}?", f"What colour do {a} and {b} make?",
-                      f"I mix {a} and {b}. What colour is it?"), f"{cap(a)} and {b} make {c}.", c)
-    if kind == 3:
-        a, b = rng.choice(tuple(facts.TASKS.items()))
-        t = b if b == "scissors" else article(b)
-        return single("task", rng, (f"What do you need to {a}?", f"What do you use to {a}?", f"I want to {a}. What do I need?"),
-                      f"To {a} you need {t}.", b)
-    if kind == 4:
-        a, b = rng.choice(tuple(facts.WORK.items()))
-        return single("work", rng, (f"What does a {a} do?", f"What is the work of a {a}?", f"Tell me what a {a} does."),
-                      f"A {a} {b}.", b)
-    if kind == 5:
-        a, b = rng.choice(tuple(facts.CAPITALS.items()))
-        return single("capital", rng, (f"What is the capital of {a}?", f"Which city is the capital of {a}?",
-                      f"Tell me the capital of {a}."), f"The capital of {a} is {b}.", b)
-    if kind == 6:
-        a, b = rng.choice(tuple(facts.PLURALS.items()))
-        return single("plural", rng, (f"What is the plural of {a}?", f"One {a}, two what?", f"Tell me the plural of {a}."),
-                      f"One {a}, two {b}.", b)
-    a, b = rng.choice(tuple(facts.PAST.items()))
-    return single("past", rng, (f"What is the past of {a}?", f"Today I {a}. And yesterday?", f"Tell me the past of {a}."),
-                  f"Today I {a}, yesterday I {b}.", b)
-
-
-def _time(rng: Random) -> Question:
-    kind = rng.randrange(3)
-    if kind == 2:
-        a, b = rng.choice(tuple(facts.FIGURES.items()))
-        verb = "is" if b == "one" else "are"
-        return single("figure", rng, (f"How many {a}?", f"Tell me how many {a} there are.", f"How many {a} are there?"),
-                      f"There {verb} {b} {a}." if b != "one" else "There is one nose on a face.", b)
-    names = CLASSES["day" if kind else "month"]
-    i = rng.randrange(len(names))
-    unit = "day" if kind else "month"
-    if rng.random() < 0.5:
-        a, b, word = names[i], names[(i + 1) % len(names)], "after"
-    else:
-        a, b, word = names[i], names[i - 1], "before"
-    return single(unit, rng, (f"What {unit} comes {word} {a}?", f"Which {unit} is {word} {a}?", f"Tell me the {unit} {word} {a}."),
-                  f"{b} comes {word} {a}.", b)
+def size_question(rng: Random) -> Question:
+    """Asks which of two animals is bigger or smaller."""
+    big, small = rng.choice(facts.BIG), rng.choice(facts.SMALL)
+    first, second = rng.sample((big, small), 2)
+    word, right, wrong = rng.choice((("bigger", big, small), ("smaller", small, big)))
+    text = rng.choice(("Which is {}, {} or {}?", "What is {}: {} or {}?"))
+    asked = dress(rng, text.format(word, article(first), article(second)))
+    reply = f"{cap(article(right))} is {word} than {article(wrong)}."
+    return Question("size", asked, (reply,), (f"{cap(right)}.",))
 
 
 MAKERS: tuple[tuple[Callable[[Random], Question], float], ...] = (
-    (group_question, 5.0), (list_question, 1.0), (starts_question, 0.8), (_animal_fact, 2.0), (_yes_no, 0.8),
-    (_bigger, 0.6), (_world, 2.5), (_time, 1.2),
+    (group_question, 5.0),
+    (list_question, 1.0),
+    (starts_question, 0.8),
+    (fact_question, 5.5),
+    (ability_question, 0.8),
+    (size_question, 0.6),
 )
 
 
 def knowledge_question(rng: Random) -> Question:
     """A question that needs no text beside it."""
-    return rng.choices([m for m, _ in MAKERS], [w for _, w in MAKERS])[0](rng)
+    return rng.choices([maker for maker, _ in MAKERS], [weight for _, weight in MAKERS])[0](rng)

@@ -10,27 +10,63 @@ from refsample.tiny.story import PLOTS, tell_plot, tell_story
 from refsample.tiny.words import article, draw, is_girl
 
 STORY_QUESTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "lost": (("Where did {n} go?", "{n} went to the {p}."), ("What was gone?", "The {o} was gone."),
-             ("Who helped {n}?", "{f} helped {n}."), ("What colour was the {o}?", "The {o} was {c}."),
-             ("Why was {n} {e}?", "Because the {o} was gone.")),
-    "fright": (("Where was the noise?", "The noise was in the {p}."), ("How did {n} feel?", "{n} was {e}."),
-               ("Who came to help?", "The {r} came to help.")),
-    "hunger": (("Who did {n} ask?", "{n} asked the {j}."), ("What did {n} want to eat?", "{n} wanted to eat {x}."),
-               ("What did {n} eat?", "{n} ate {y}."), ("Why was {n} {e}?", "Because {n} had no {x} left.")),
-    "contest": (("Who helped {n} to practise?", "{f} helped {n}."), ("What did {n} want to win?", "{n} wanted to win the {z}."),
-                ("What was the prize?", "The prize was {a:c} {o}."), ("Where was the {z}?", "The {z} was at the {p}.")),
-    "dull": (("Who came to play?", "{f} came to play."), ("How was the weather?", "It was {w}."),
-             ("How did {n} feel at first?", "{n} was {e}."), ("What did {f} bring?", "{f} brought {a:o} and some {m}.")),
-    "gift": (("Whose birthday was it?", "It was the birthday of {f}."), ("How many coins did {n} have?", "{n} had {x} coins."),
-             ("What did {n} want to give?", "{n} wanted to give {f} {a:c} {o}.")),
-    "stuck": (("Which animal was stuck?", "The {v} was stuck."), ("Where was the {v}?", "The {v} was in the {p}."),
-              ("Why was the {v} {e}?", "Because its {b} was stuck under {a:h}."), ("Who helped the {v}?", "{n} helped the {v}.")),
-    "quarrel": (("Who broke the {o}?", "{f} broke the {o}."), ("Why was {n} {e}?", "Because the {o} was new."),
-                ("Where did they play?", "They played in the {p}."), ("What was broken?", "The {o} was broken.")),
-    "trip": (("What did {n} want to see?", "{n} wanted to see the {p}."), ("Who gave {n} food?", "The {r} gave {n} food."),
-             ("What did {n} get to eat?", "{n} got {x} and {y}.")),
-    "garden": (("What did {n} plant?", "{n} planted {x} and {y}."), ("Where was the garden?", "The garden was behind the {p}."),
-               ("When did {n} plant {x}?", "{n} planted {x} in {s}.")),
+    "lost": (
+        ("Where did {n} go?", "{n} went to the {p}."),
+        ("What was gone?", "The {o} was gone."),
+        ("Who helped {n}?", "{f} helped {n}."),
+        ("What colour was the {o}?", "The {o} was {c}."),
+        ("Why was {n} {e}?", "Because the {o} was gone."),
+    ),
+    "fright": (
+        ("Where was the noise?", "The noise was in the {p}."),
+        ("How did {n} feel?", "{n} was {e}."),
+        ("Who came to help?", "The {r} came to help."),
+    ),
+    "hunger": (
+        ("Who did {n} ask?", "{n} asked the {j}."),
+        ("What did {n} want to eat?", "{n} wanted to eat {x}."),
+        ("What did {n} eat?", "{n} ate {y}."),
+        ("Why was {n} {e}?", "Because {n} had no {x} left."),
+    ),
+    "contest": (
+        ("Who helped {n} to practise?", "{f} helped {n}."),
+        ("What did {n} want to win?", "{n} wanted to win the {z}."),
+        ("What was the prize?", "The prize was {a:c} {o}."),
+        ("Where was the {z}?", "The {z} was at the {p}."),
+    ),
+    "dull": (
+        ("Who came to play?", "{f} came to play."),
+        ("How was the weather?", "It was {w}."),
+        ("How did {n} feel at first?", "{n} was {e}."),
+        ("What did {f} bring?", "{f} brought {a:o} and some {m}."),
+    ),
+    "gift": (
+        ("Whose birthday was it?", "It was the birthday of {f}."),
+        ("How many coins did {n} have?", "{n} had {x} coins."),
+        ("What did {n} want to give?", "{n} wanted to give {f} {a:c} {o}."),
+    ),
+    "stuck": (
+        ("Which animal was stuck?", "The {v} was stuck."),
+        ("Where was the {v}?", "The {v} was in the {p}."),
+        ("Why was the {v} {e}?", "Because its {b} was stuck under {a:h}."),
+        ("Who helped the {v}?", "{n} helped the {v}."),
+    ),
+    "quarrel": (
+        ("Who broke the {o}?", "{f} broke the {o}."),
+        ("Why was {n} {e}?", "Because the {o} was new."),
+        ("Where did they play?", "They played in the {p}."),
+        ("What was broken?", "The {o} was broken."),
+    ),
+    "trip": (
+        ("What did {n} want to see?", "{n} wanted to see the {p}."),
+        ("Who gave {n} food?", "The {r} gave {n} food."),
+        ("What did {n} get to eat?", "{n} got {x} and {y}."),
+    ),
+    "garden": (
+        ("What did {n} plant?", "{n} planted {x} and {y}."),
+        ("Where was the garden?", "The garden was behind the {p}."),
+        ("When did {n} plant {x}?", "{n} planted {x} in {s}."),
+    ),
 }
 
 
@@ -71,18 +107,27 @@ def _people(rng: Random) -> Question:
         text = " ".join(f"{n} has {article(c)} {t}." for n, c, t in zip(names, colours, things, strict=True))
         i = rng.randrange(count)
         n, c, t = names[i], colours[i], things[i]
-        question, reply = rng.choice(((f"Who has the {t}?", f"{n} has the {t}."), (f"What does {n} have?", f"{n} has {article(c)} {t}."),
-                                      (f"What colour is the {t}?", f"The {t} is {c}.")))
+        question, reply = rng.choice(
+            (
+                (f"Who has the {t}?", f"{n} has the {t}."),
+                (f"What does {n} have?", f"{n} has {article(c)} {t}."),
+                (f"What colour is the {t}?", f"The {t} is {c}."),
+            )
+        )
     else:
         words = distinct(rng, "place" if kind == "go" else "food", count)
         i = rng.randrange(count)
         n, w = names[i], words[i]
         if kind == "go":
             text = " ".join(f"{a} is at the {b}." for a, b in zip(names, words, strict=True))
-            question, reply = rng.choice(((f"Where is {n}?", f"{n} is at the {w}."), (f"Who is at the {w}?", f"{n} is at the {w}.")))
+            question, reply = rng.choice(
+                ((f"Where is {n}?", f"{n} is at the {w}."), (f"Who is at the {w}?", f"{n} is at the {w}."))
+            )
         else:
             text = " ".join(f"{a} likes {b}." for a, b in zip(names, words, strict=True))
-            question, reply = rng.choice(((f"What does {n} like?", f"{n} likes {w}."), (f"Who likes {w}?", f"{n} likes {w}.")))
+            question, reply = rng.choice(
+                ((f"What does {n} like?", f"{n} likes {w}."), (f"Who likes {w}?", f"{n} likes {w}."))
+            )
     return Question("people", f"{text} {question}", (reply,), (reply,))
 
 
@@ -100,9 +145,12 @@ def _say(rng: Random) -> Question:
     kind = rng.choice(("thing", "animal", "food", "place", "name", "colour"))
     w, v = distinct(rng, kind, 2)
     options = (
-        (f"Say the word {w}.", f"{w}"), (f"Repeat after me: {w} and {v}.", f"{w} and {v}"),
-        (f"Write {w} three times.", f"{w} {w} {w}"), (f"Which word comes first: {w}, {v}?", f"{w}"),
-        (f"Which word comes last: {w}, {v}?", f"{v}"), (f"Swap the words: {w}, {v}.", f"{v}, {w}"),
+        (f"Say the word {w}.", f"{w}"),
+        (f"Repeat after me: {w} and {v}.", f"{w} and {v}"),
+        (f"Write {w} three times.", f"{w} {w} {w}"),
+        (f"Which word comes first: {w}, {v}?", f"{w}"),
+        (f"Which word comes last: {w}, {v}?", f"{v}"),
+        (f"Swap the words: {w}, {v}.", f"{v}, {w}"),
     )
     text, reply = rng.choice(options)
     return Question("say", text, (reply,), (reply,))
@@ -140,10 +188,14 @@ def story_request(rng: Random) -> tuple[str, str]:
     """A wish for a story and the story."""
     name = draw(rng, "name")
     story, _ = tell_story(rng, {"n": name})
-    wish = rng.choice(("Tell me a story about {}.", "Please tell me a story about {}.", "Write a short story about {}.",
-                       "I would like a story about {}."))
+    wish = rng.choice(
+        (
+            "Tell me a story about {}.",
+            "Please tell me a story about {}.",
+            "Write a short story about {}.",
+            "I would like a story about {}.",
+        )
+    )
     if rng.random() < 0.25:
         return rng.choice(("Tell me a story.", "Please tell me a story.", "Write a short story.")), story
     return wish.format(name), story
-
-

@@ -38,10 +38,12 @@ _RULES: dict[str, tuple[str, ...]] = {
         "{n.His} {t1:relative} was {a t2:job}.",
         "{n.He} dreamed of being {a t1:job}.",
     ),
-    "plot": ("<lost>", "<fright>", "<hunger>", "<contest>", "<dull>", "<gift>", "<stuck>", "<quarrel>", "<trip>",
-             "<garden>"),
+    "plot": (
+        "<lost>", "<fright>", "<hunger>", "<contest>", "<dull>", "<gift>", "<stuck>", "<quarrel>", "<trip>", "<garden>",
+    ),  # fmt: skip
     "lost": (
-        "One {d:morning} {n} went to the {p:place} with {n.his} {c:colour} {o:thing}. <losing> <missing> <found> <glad>",
+        "One {d:morning} {n} went to the {p:place} with {n.his} {c:colour} {o:thing}. "
+        "<losing> <missing> <found> <glad>",
     ),
     "losing": (
         "On the way {n.he} dropped the {o} in the {w:place}.",
@@ -52,18 +54,18 @@ _RULES: dict[str, tuple[str, ...]] = {
     "missing": (
         "{n} was {e:sad} because the {o} was gone.",
         "{n.He} was {e:sad} because {n.he} could not find the {o}.",
-        "\"Oh no, where is my {o}?\" cried {n}. {n.He} felt {e:sad}.",
+        '"Oh no, where is my {o}?" cried {n}. {n.He} felt {e:sad}.',
     ),
     "found": (
         "{f:name} saw that {n} was {e} and wanted to help. They looked behind the {h:spot} and under the {i:spot}. "
         "There was the {o}!",
-        "\"Why are you {e}?\" asked {f:name}. \"Because my {o} is gone,\" said {n}. "
+        '"Why are you {e}?" asked {f:name}. "Because my {o} is gone," said {n}. '
         "Then {f} found the {o} under the {h:spot}.",
         "But {n.his} friend {f:name} looked in the {h:room} and found the {c} {o}.",
     ),
     "glad": (
         "{n} was {j:happy} and thanked {f}.",
-        "\"Thank you, {f}!\" said {n}. From that day on {n.he} took good care of the {c} {o}.",
+        '"Thank you, {f}!" said {n}. From that day on {n.he} took good care of the {c} {o}.',
         "{n} hugged {f}, and they went home to eat {y:food}.",
         "Now {n} was not {e} any more, and {n} and {f} were friends.",
     ),
@@ -72,13 +74,15 @@ _RULES: dict[str, tuple[str, ...]] = {
         "{n.He} called {n.his} {r:relative}. <look>",
     ),
     "dread": (
-        "it was very dark", "{n.he} was alone in bed", "{n.he} thought it was {a m:animal}",
+        "it was very dark",
+        "{n.he} was alone in bed",
+        "{n.he} thought it was {a m:animal}",
         "the noise came closer and closer",
     ),
     "look": (
         "The {r} took {a o:thing} and looked in the {p}. It was only {a v:animal}! {n} laughed and gave the {v} "
         "some {x:food}.",
-        "\"Do not be {e},\" said the {r}. \"It is only {a v:animal}.\" {n} looked at the {v} and was not {e} any more.",
+        '"Do not be {e}," said the {r}. "It is only {a v:animal}." {n} looked at the {v} and was not {e} any more.',
         "Together they went to the {p} and found {a s:size} {o:thing}. The wind had moved the {o}. "
         "Then {n} slept well.",
     ),
@@ -87,12 +91,12 @@ _RULES: dict[str, tuple[str, ...]] = {
         "asked the {j:job} for some {x}. <offer> <share>",
     ),
     "offer": (
-        "\"I have no {x},\" said the {j}, \"but you can have {y:food}.\"",
+        '"I have no {x}," said the {j}, "but you can have {y:food}."',
         "The {j} had no {x}, only {y:food}.",
-        "\"Take this {y:food},\" said the {j}, \"for the {x} is all gone.\"",
+        '"Take this {y:food}," said the {j}, "for the {x} is all gone."',
     ),
     "share": (
-        "{n} took the {y} and shared it with {n.his} friend {f:name}. \"How {u:tasty}!\" said {f}.",
+        '{n} took the {y} and shared it with {n.his} friend {f:name}. "How {u:tasty}!" said {f}.',
         "{n} tried the {y}, and it was {u:tasty}. Now {n} was not {e} any more.",
         "{n} ate all the {y} and thanked the {j}. After that day {n.he} liked {y} more than {x}.",
     ),
@@ -103,7 +107,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     "trying": (
         "At first {n} was {e:tired} because the {z} was so long.",
         "At first {n} was {e:sad} because {f} was always faster.",
-        "\"It is too hard,\" said {n}. \"Try once more,\" said {f}.",
+        '"It is too hard," said {n}. "Try once more," said {f}.',
     ),
     "winning": (
         "At last {n} won the {z}. {n.He} was {g:proud} because {n.he} had worked so hard. The prize was {a c:colour} "
@@ -115,11 +119,15 @@ _RULES: dict[str, tuple[str, ...]] = {
         "It was {a w:weather} {d:day} and {n} could not go to the {p:place}. {n.He} was {e:bored} because <idle>. "
         "Then {f:name} came with {a o:thing} and some {m:material}. <making>",
     ),
-    "idle": ("there was nothing to do", "all the games were old", "there was no one to play with",
-             "{n.his} {r:relative} was asleep"),
+    "idle": (
+        "there was nothing to do",
+        "all the games were old",
+        "there was no one to play with",
+        "{n.his} {r:relative} was asleep",
+    ),
     "making": (
         "They made {a v:animal} out of the {m} and put it on the {o}. {n} was not {e} any more.",
-        "Together they made {a c:colour} {t:thing} out of {m}. \"What {a u:size} day!\" said {f}.",
+        'Together they made {a c:colour} {t:thing} out of {m}. "What {a u:size} day!" said {f}.',
         "They took the {o} and the {m} and made {a v:animal}. {n} called the {v} {y:name}.",
     ),
     "gift": (
@@ -133,7 +141,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     ),
     "giving": (
         "{f} was {e:happy} because the {o} was {c}, and {c} was the colour {f.he} loved.",
-        "\"What a lovely {o}!\" said {f}. {n} was {g:proud} because the gift was so good.",
+        '"What a lovely {o}!" said {f}. {n} was {g:proud} because the gift was so good.',
         "When {f} saw the {c} {o}, {f.he} was {e:happy} and gave {n} some {z:food}.",
     ),
     "stuck": (
@@ -143,10 +151,10 @@ _RULES: dict[str, tuple[str, ...]] = {
     "freeing": (
         "{n} pulled and pulled until the {v} was free.",
         "{n} called {n.his} friend {f:name}, and together they lifted the {h}.",
-        "\"Do not be {e},\" said {n}, and moved the {h} away with {a o:thing}.",
+        '"Do not be {e}," said {n}, and moved the {h} away with {a o:thing}.',
     ),
     "reward": (
-        "\"Thank you, {n}!\" said the {v}. \"I will never forget you.\" Later, when {n} was lost in the {w:place}, the "
+        '"Thank you, {n}!" said the {v}. "I will never forget you." Later, when {n} was lost in the {w:place}, the '
         "{v} showed {n.him} the way home.",
         "The {v} was {j:happy} and gave {n} {a c:colour} {t:thing}.",
         "From that day on the {v} lived with {n} and ate {x:food} every {y:morning}.",
@@ -156,9 +164,9 @@ _RULES: dict[str, tuple[str, ...]] = {
         "{n} was {e:angry} because the {o} was new. <sorry>",
     ),
     "sorry": (
-        "\"I am sorry,\" said {f}, and gave {n} {a t:thing}. Then {n} was not {e} any more.",
-        "{f} went home and came back with {a h:colour} {o}. \"This is for you,\" said {f}. {n} was {j:happy} again.",
-        "\"Do not be {e},\" said {f}. They mended the {o} with {m:material}, and it was as good as new.",
+        '"I am sorry," said {f}, and gave {n} {a t:thing}. Then {n} was not {e} any more.',
+        '{f} went home and came back with {a h:colour} {o}. "This is for you," said {f}. {n} was {j:happy} again.',
+        '"Do not be {e}," said {f}. They mended the {o} with {m:material}, and it was as good as new.',
     ),
     "trip": (
         "One {d:day} {n} wanted to see the {p:place}. {n.His} {r:relative} gave {n.him} {x:food}, {y:food} and "
@@ -174,7 +182,7 @@ _RULES: dict[str, tuple[str, ...]] = {
         "{n.He} had a garden behind the {p:place}. In {s:season} {n.he} planted {x:crop} and {y:crop}. <growing>",
     ),
     "growing": (
-        "But {a v:animal} ate the {x}, and {n} was {e:angry} because the work had been hard. \"Let us share,\" said "
+        'But {a v:animal} ate the {x}, and {n} was {e:angry} because the work had been hard. "Let us share," said '
         "the {v}. So the {v} ate the {x} and {n} ate the {y}.",
         "The {y} grew as high as {a o:thing}. {n} was {e:proud} because the {y} won a prize at the {m:place}.",
         "It did not rain, and {n} was {e:sad} because the {x} did not grow. Then {f:name} brought water, and soon the "
