@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.errors import ContextLengthError, ParameterError
-from refsample.generation.behaviour import Behaviour
+from refsample.generation.behaviour import Behaviour, applied
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
-from refsample.model.cache import Cache
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, decide, draws
@@ -29,6 +28,7 @@ from refsample.text.stream import Detokenizer
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
+    from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
 PREFILL_TOKENS = 2048
@@ -65,7 +65,7 @@ def generate_events(
     Everything is checked before this returns: ParameterError for ids that the model does not have or an empty prompt,
     ContextLengthError where prompt and max_tokens do not fit the context. max_tokens=0 gives no events.
     """
-    asked = applied(params, behaviour)
+    asked = settled(params, behaviour)
     checked = [model.checked_ids(prompt) for prompt in prompts]
     _check_vocabulary(model, asked)
     limits = [_limit(model, ids, asked) for ids in checked]
@@ -74,18 +74,15 @@ def generate_events(
     return Events(_run(job, checked, limits), asked, seed)
 
 
-def applied(params: GenerationParams, behaviour: Behaviour) -> GenerationParams:
+def settled(params: GenerationParams, behaviour: Behaviour) -> GenerationParams:
     """`params` with every field that the behaviour drops set to its default. ParameterError for names of no field."""
-    sampling = {f.name for f in fields(SamplingParams)}
     general = {f.name for f in fields(GenerationParams)} - {"sampling"}
-    unknown = sorted(behaviour.dropped - sampling - general)
+    unknown = sorted(behaviour.dropped - general - {f.name for f in fields(SamplingParams)})
     if unknown:
         raise ParameterError("dropped", unknown[0], "names no parameter of generation")
     neutral = GenerationParams()
-    plain = SamplingParams()
-    changed = {name: getattr(plain, name) for name in behaviour.dropped & sampling}
     rest = {name: getattr(neutral, name) for name in behaviour.dropped & general}
-    return replace(params, sampling=replace(params.sampling, **changed), **rest)
+    return replace(params, sampling=applied(params.sampling, behaviour), **rest)
 
 
 def _check_vocabulary(model: Model, params: GenerationParams) -> None:

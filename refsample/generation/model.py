@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from refsample.errors import ContextLengthError, ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
-from refsample.model.config import ModelConfig
-from refsample.model.transformer import Transformer
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.semantics import resolve
 from refsample.text.chat import ChatTemplate
 from refsample.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from refsample.model.config import ModelConfig
+    from refsample.model.transformer import Transformer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, object]]
 """Text, token ids, or the messages of a conversation."""
@@ -92,8 +94,11 @@ class Model:
         return events if stream else self._collected(events, ids)
 
     def prompt_ids(self, prompt: Prompt, template: str | None = None) -> tuple[int, ...]:
-        """Ids of a prompt. Text gets what the tokenizer adds to a text (for some models a begin id), ids stay as they are,
-        messages go through the template (`template`: one of the folder's named ones) and get nothing added."""
+        """Ids of a prompt, checked.
+
+        Text gets what the tokenizer adds to a text (for some models a begin id); ids stay as they are; messages go
+        through the chat template (`template`: one of the folder's named ones), whose text gets nothing added.
+        """
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
         if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):

@@ -106,7 +106,7 @@ def prompt_logprobs(
     transformer = model.transformer_for(precision)
     (rows,) = transformer.forward([(checked[:-1], transformer.new_cache(len(checked)))], rows="all")  # [T - 1, V]
     pairs = zip(checked[1:], rows, strict=True)
-    return (None, *(from_values(log_softmax(np.float64(row)), i, n, semantics) for i, row in pairs))
+    return (None, *(from_values(log_softmax(row.astype(np.float64)), i, n, semantics) for i, row in pairs))
 
 
 def _sampling(params: SamplingParams | Mapping[str, object] | None) -> SamplingParams:

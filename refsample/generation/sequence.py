@@ -16,7 +16,7 @@ from refsample.sampling.params import SamplingParams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationParams:
-    """One request, apart from its prompts. Types and meaning are checked here; providers' bounds are `refsample.api`'s."""
+    """One request, apart from its prompts. Types and meaning are checked here, providers' bounds by `refsample.api`."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
@@ -38,15 +38,9 @@ class GenerationParams:
     """True: the text of an answer begins with its prompt."""
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else _tuple("stop", self.stop)
-        for text in stop:
-            if not isinstance(text, str) or not text:
-                raise ParameterError("stop", text, "must be a string that is not empty")
         ids = tuple(_integer("stop_token_ids", i, 0) for i in _tuple("stop_token_ids", self.stop_token_ids))
-        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop", _strings("stop", self.stop))
         object.__setattr__(self, "stop_token_ids", ids)
-        if not isinstance(self.sampling, SamplingParams):
-            raise ParameterError("sampling", self.sampling, "must be SamplingParams")
         for name in ("include_stop", "ignore_eos", "echo"):
             if not isinstance(getattr(self, name), bool):
                 raise ParameterError(name, getattr(self, name), "must be true or false")
@@ -59,6 +53,15 @@ class GenerationParams:
             raise ParameterError("seed", self.seed, "must fit into 64 bits")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ParameterError("min_tokens", self.min_tokens, f"must not exceed max_tokens={self.max_tokens}")
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    found = []
+    for text in (value,) if isinstance(value, str) else _tuple(name, value):
+        if not isinstance(text, str) or not text:
+            raise ParameterError(name, text, "must be a string that is not empty")
+        found.append(text)
+    return tuple(found)
 
 
 def _tuple(name: str, values: object) -> tuple[object, ...]:

@@ -1,0 +1,101 @@
+"""Where models are looked for: embedded, folder, local hub cache; never the network here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from refsample.errors import UnknownModelError
+from refsample.generation import hub
+
+
+def snapshot(cache: Path, name: str, commit: str, main: bool = True) -> Path:
+    repository = cache / f"models--{name.replace('/', '--')}"
+    folder = repository / "snapshots" / commit
+    folder.mkdir(parents=True)
+    if main:
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / "main").write_text(commit + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HF_HUB_CACHE": "/a/b", "HF_HOME": "/c"}, "/a/b"),
+        ({"HUGGINGFACE_HUB_CACHE": "/a/b"}, "/a/b"),
+        ({"HF_HOME": "/c"}, "/c/hub"),
+        ({"XDG_CACHE_HOME": "/d"}, "/d/huggingface/hub"),
+        ({"HF_HOME": ""}, str(Path("~/.cache/huggingface/hub").expanduser())),
+    ],
+)
+def test_cache_folder(environ: dict[str, str], expected: str) -> None:
+    assert hub.cache_folder(environ) == Path(expected)
+
+
+def test_offline_is_what_the_user_says() -> None:
+    assert hub.offline({"HF_HUB_OFFLINE": "1"}) and hub.offline({"TRANSFORMERS_OFFLINE": "true"})
+    assert not hub.offline({"HF_HUB_OFFLINE": "0"}) and not hub.offline({})
+
+
+def test_cached_snapshots(tmp_path: Path) -> None:
+    main = snapshot(tmp_path, "org/some-model", "c0ffee")
+    snapshot(tmp_path, "org/some-model", "older", main=False)
+    only = snapshot(tmp_path, "gpt2", "abc", main=False)
+    snapshot(tmp_path, "org/two", "a", main=False)
+    snapshot(tmp_path, "org/two", "b", main=False)
+    (tmp_path / "models--org--gone" / "refs").mkdir(parents=True)
+    (tmp_path / "models--org--gone" / "refs" / "main").write_text("missing")
+    assert hub.cached("org/some-model", tmp_path) == main
+    assert hub.cached("gpt2", tmp_path) == only
+    assert [hub.cached(name, tmp_path) for name in ("org/two", "org/gone", "none", "a/b/c", "../x")] == [None] * 5
+    assert hub.all_cached(tmp_path) == (("gpt2", only), ("org/some-model", main))
+
+
+def test_no_download_when_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UnknownModelError, match=r"'org/x' does not exist: .*HF_HUB_OFFLINE is set; known here: tiny$"):
+        hub.download("org/x", ("tiny",))
+    with pytest.raises(UnknownModelError, match="neither a folder nor a hub id"):
+        hub.download("a/b/c")
+
+
+def library(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[tuple[str, list[str]]]:
+    """Puts a stand-in for huggingface_hub in place; returns the list of what it was asked."""
+    asked: list[tuple[str, list[str]]] = []
+    errors = ModuleType("huggingface_hub.errors")
+    for name in ("HfHubHTTPError", "HFValidationError", "LocalEntryNotFoundError"):
+        setattr(errors, name, type(name, (Exception,), {}))
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    module = ModuleType("huggingface_hub")
+    module.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    monkeypatch.setattr(hub, "find_spec", lambda name: module)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "0")
+    return asked
+
+
+def test_download_takes_only_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = library(monkeypatch, tmp_path)
+    assert hub.download("org/x") == tmp_path
+    assert asked == [("org/x", ["*.safetensors", "*.json", "*.jinja"])]
+
+
+def test_a_failed_download_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    library(monkeypatch, OSError("no route\nmore"))
+    with pytest.raises(UnknownModelError, match="the hub does not give it: no route$"):
+        hub.download("org/x")
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    with pytest.raises(UnknownModelError, match="pip install huggingface_hub"):
+        hub.download("org/x")
