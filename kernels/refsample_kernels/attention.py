@@ -1,4 +1,4 @@
-"""Causal attention of one sequence over its cache, heads in groups. It knows nothing of projections or positions' meaning.
+"""Causal attention of one sequence over its cache, heads in groups. It knows nothing of projections.
 
 Keys are held transposed, [K, D, S]: sixteen neighbouring keys fill the lanes, so a score is one lane's own sum over D.
 Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row is cut before it enters
@@ -14,8 +14,23 @@ from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import (
-    add, div, exp, first, fma, larger, largest, load, load_part, mul, spread, store, store_part, sub, total,
-)  # fmt: skip
+    add,
+    div,
+    exp,
+    first,
+    fma,
+    larger,
+    largest,
+    load,
+    load_part,
+    mul,
+    spread,
+    store,
+    store_part,
+    sub,
+    to_bf16,
+    total,
+)
 
 Floats = NDArray[Any]
 
@@ -36,7 +51,7 @@ def define_attention(q: Floats, keys: Floats, values: Floats, start: int, scale:
 
 
 def _small(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> bool:
-    return q.size * (start + q.shape[0]) < 100_000  # a serial run of some 15 us
+    return bool(q.size * (start + q.shape[0]) < 100_000)  # a serial run of some 15 us
 
 
 @kernel(define_attention, parallel=True, small=_small)
@@ -53,6 +68,43 @@ def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float,
         _scores(flat_q, task * width, flat_k, base, width, room, np.float32(scale), weights)
         mass = _softmax(weights, count)
         _mix(weights, count, flat_v, base, width, mass, flat_out, task * width)
+
+
+def define_attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+    """`define_attention` rounded to bfloat16 where transformers' eager attention rounds, in bfloat16 all through:
+    after q.k, after the scale, after the softmax (itself in float32) and at the end."""
+    rows, heads, _ = q.shape
+    group = heads // keys.shape[0]
+    for t in range(rows):
+        count = start + t + 1
+        for h in range(heads):
+            products = (q[t, h].astype(np.float64) @ keys[h // group, :, :count]).astype(np.float32)  # [S]
+            scores = to_bf16(to_bf16(products) * np.float32(scale)).astype(np.float64)
+            weights = np.exp(scores - scores.max())
+            shares = to_bf16((weights / weights.sum()).astype(np.float32)).astype(np.float64)
+            out[t, h] = to_bf16((shares @ values[h // group, :count]).astype(np.float32))
+
+
+@kernel(define_attention_bf16, parallel=True, small=_small)
+def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+    """See `define_attention_bf16`; S a multiple of 16."""
+    rows, heads, width = q.shape
+    group, room = heads // keys.shape[0], keys.shape[2]
+    flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
+    for task in prange(rows * heads):
+        t, h = task // heads, task % heads
+        count = start + t + 1
+        weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
+        base, o = (h // group) * width * room, task * width
+        _scores(flat_q, o, flat_k, base, width, room, np.float32(1), weights)
+        for s in range(0, weights.size, 16):
+            store(weights, s, to_bf16(mul(to_bf16(load(weights, s)), spread(np.float32(scale)))))
+        mass = spread(_softmax(weights, count))
+        for s in range(0, weights.size, 16):
+            store(weights, s, to_bf16(div(load(weights, s), mass)))
+        _mix(weights, count, flat_v, base, width, np.float32(1), flat_out, o)
+        for d in range(0, width, 16):
+            store_part(flat_out, o + d, width - d, to_bf16(load_part(flat_out, o + d, width - d)))
 
 
 @helper

@@ -1,8 +1,8 @@
 """Lazy compilation of kernels: the only file that imports numba. It knows nothing of what a kernel computes.
 
-`@kernel(definition)` makes a `Kernel`: a callable that imports numba and compiles at its first call, and that is listed in
-`KERNELS` beside its float64 definition. `@helper` marks a plain function that kernels call. Under NUMBA_DISABLE_JIT=1
-both stay plain Python and numba is never imported.
+`@kernel(definition)` makes a `Kernel`: a callable that imports numba and compiles at its first call, and that is listed
+in `KERNELS` beside its float64 definition. `@helper` marks a plain function that kernels call. Under
+NUMBA_DISABLE_JIT=1 both stay plain Python and numba is never imported.
 
 Kernels are compiled without fastmath: the order of every sum is the order of the source, so a kernel gives the same
 bits compiled serially or in parallel, and on every machine with the same libm.
@@ -131,7 +131,7 @@ def threads() -> int:
 
 
 def source_hash() -> str:
-    """Hash of all kernel sources: numba's cache sees no change in a function of another file, so the folder is keyed."""
+    """Hash of all kernel sources: numba's cache does not see a change in a function of another file."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

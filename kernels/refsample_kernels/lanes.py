@@ -1,8 +1,9 @@
 """Sixteen floats side by side, and what can be done with them. It knows nothing of numba or of kernels.
 
-A compiler that vectorises a sum decides itself in which order the terms are added, and decides anew wherever the loop is
-inlined. Kernels here write the order down instead: a sum runs in sixteen lanes, lane l takes the terms l, l+16, l+32,
-..., in turn, and `total` folds the lanes in one fixed tree. So the bits do not depend on tile, batch, thread or machine.
+A compiler that vectorises a sum decides itself in which order the terms are added, and decides anew wherever the loop
+is inlined. Kernels here write the order down instead: a sum runs in sixteen lanes, lane l takes the terms l, l+16,
+l+32, ..., in turn, and `total` folds the lanes in one fixed tree. So the bits do not depend on tile, batch, thread or
+machine.
 
 These plain functions are the definitions, on float32 arrays [16]; `lanes_llvm` holds the same operations as machine
 vectors, put in their place when a kernel is compiled. Arrays are flat and C-contiguous, `i` is an index into them.
@@ -97,7 +98,7 @@ def div(a: Lanes, b: Lanes) -> Lanes:
 
 @_operation
 def fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
-    """a * b + c, rounded once (the product is exact in float64, so this differs from it by a double rounding at most)."""
+    """a * b + c, rounded once (here: the product is exact in float64, the sum is rounded there first)."""
     return (a.astype(np.float64) * b + c).astype(np.float32)
 
 

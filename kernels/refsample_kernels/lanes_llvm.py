@@ -84,13 +84,14 @@ class Emit:
 def _lane_type(numba: Any, vector: Any) -> Any:
     """numba's type of a lane value, mapped to the LLVM vector."""
     extending = import_module("numba.extending")
+    primitive: Any = extending.models.PrimitiveModel
 
     class LaneType(numba.core.types.Type):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(name="refsample_lanes")
 
     @extending.register_model(LaneType)
-    class LaneModel(extending.models.PrimitiveModel):  # type: ignore[misc]
+    class LaneModel(primitive):  # type: ignore[misc]
         def __init__(self, manager: Any, kind: Any) -> None:
             super().__init__(manager, kind, vector)
 

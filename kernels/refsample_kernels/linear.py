@@ -25,7 +25,7 @@ def define_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) ->
 
 
 def _small(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> bool:
-    return x.shape[0] * weight.size < 200_000  # a serial run of some 15 us
+    return bool(x.shape[0] * weight.size < 200_000)  # a serial run of some 15 us
 
 
 @kernel(define_linear, parallel=True, small=_small)

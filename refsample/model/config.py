@@ -107,7 +107,9 @@ def read_config(folder: Path) -> ModelConfig:
         eos_token_ids=_eos(raw, path, vocab_size),
     )
     if config.heads % config.kv_heads:
-        raise MismatchError(f"{path}: num_attention_heads={heads} is no multiple of num_key_value_heads={config.kv_heads}")
+        raise MismatchError(
+            f"{path}: num_attention_heads={heads} is no multiple of num_key_value_heads={config.kv_heads}"
+        )
     if config.head_width % 2:
         raise UnsupportedModelError(f"{path}: head_dim={config.head_width} is odd, rotary pairs need an even width")
     return config

@@ -33,7 +33,7 @@ def fingerprint(folder: Path) -> str:
     64 evenly spaced pieces of 64 KiB."""
     folder = Path(folder)
     digest = hashlib.sha256()
-    weights = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("model-*.safetensors"))
+    weights = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
     for path in (folder / "config.json", folder / "tokenizer.json", folder / INDEX, *weights):
         if not path.exists():
             continue

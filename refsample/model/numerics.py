@@ -7,19 +7,19 @@ about somebody else's numbers, and the source of error bars; it is not a way to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from refsample.model.weights import Layer, Projection, Weights
 from refsample_kernels.activation import define_silu_gate, silu_gate
-from refsample_kernels.attention import attention, define_attention
-from refsample_kernels.lanes import widen
+from refsample_kernels.attention import attention, attention_bf16, define_attention
+from refsample_kernels.lanes import to_bf16, widen
 from refsample_kernels.linear import define_linear, linear
 from refsample_kernels.norm import define_rms_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
-
-from refsample.model.weights import Layer, Projection, Weights
 
 Array = NDArray[Any]
 
@@ -45,8 +45,14 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def map_weights(weights: Weights, matrix: Callable[[Array], Array], vector: Callable[[Array], Array]) -> Weights:
-    """Every matrix (embedding and head too) and every vector (norms, biases) put through a function; ties stay."""
+def map_weights(
+    weights: Weights,
+    matrix: Callable[[Array], Array],
+    vector: Callable[[Array], Array],
+    outer: Callable[[Array], Array] | None = None,
+) -> Weights:
+    """Every matrix and every vector (norms, biases) put through a function; `outer`, where given, takes embedding and
+    head instead of `matrix`. A tied head stays tied."""
 
     def projection(p: Projection) -> Projection:
         return Projection(matrix(p.weight), vector(p.bias))
@@ -54,11 +60,14 @@ def map_weights(weights: Weights, matrix: Callable[[Array], Array], vector: Call
     layers = []
     for layer in weights.layers:
         parts = {f.name: getattr(layer, f.name) for f in fields(Layer)}
-        made = {name: projection(p) if isinstance(p, Projection) else vector(p) for name, p in parts.items()}
+        made: dict[str, Any] = {}
+        for name, part in parts.items():
+            made[name] = projection(part) if isinstance(part, Projection) else vector(part)
         layers.append(Layer(**made))
-    embedding = matrix(weights.embedding)
+    outer = outer or matrix
+    embedding = outer(weights.embedding)
     tied = weights.head.weight is weights.embedding
-    head = Projection(embedding if tied else matrix(weights.head.weight), vector(weights.head.bias))
+    head = Projection(embedding if tied else outer(weights.head.weight), vector(weights.head.bias))
     return Weights(embedding, tuple(layers), vector(weights.final_norm), head)
 
 
@@ -67,6 +76,42 @@ def _float64(weights: Weights) -> Weights:
         return widen(array).astype(np.float64)
 
     return map_weights(weights, wide, wide)
+
+
+def _bf16(weights: Weights) -> Weights:
+    """Matrices as bfloat16 bits (as they are where the file is bfloat16), vectors rounded."""
+
+    def bits(array: Array) -> Array:
+        if array.dtype == np.uint16:
+            return array
+        made: Array = (to_bf16(widen(array)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+        return made
+
+    return map_weights(weights, bits, to_bf16)
+
+
+def round_to_int4(matrix: Array, group: int = 32) -> Array:
+    """What a matrix [out, in] becomes in symmetric 4-bit weights, as float32.
+
+    Along the input dimension every group of 32 shares one float32 scale = largest magnitude / 7; each weight is rounded
+    to the nearest of the fifteen multiples -7..7, ties to even. A last group may be shorter.
+    """
+    values = widen(matrix).astype(np.float32)
+    rows, width = values.shape
+    padded = np.zeros((rows, -(-width // group) * group), np.float32)
+    padded[:, :width] = values
+    groups = padded.reshape(rows, -1, group)  # [out, groups, 32]
+    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(7)
+    steps = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))
+    return np.ascontiguousarray((steps * scale).reshape(rows, -1)[:, :width])
+
+
+def _int4(weights: Weights) -> Weights:
+    """Projections of the blocks in 4 bits; embedding, head, norms and biases as they are (as GPTQ and AWQ leave them).
+
+    The result is float32 in memory: twice a bfloat16 file, four bytes a weight.
+    """
+    return map_weights(weights, round_to_int4, _as_is, outer=_as_is)
 
 
 FLOAT32 = Arithmetic(
@@ -93,4 +138,45 @@ FLOAT64 = Arithmetic(
     settle=_as_is,
 )
 
-ARITHMETICS: Mapping[str, Arithmetic] = {a.name: a for a in (FLOAT32, FLOAT64)}
+INT4 = replace(FLOAT32, name="int4-g32", prepare=_int4)
+
+
+def _linear_bf16(x: Array, weight: Array, bias: Array, out: Array) -> None:
+    linear(x, weight, bias, out)
+    out[...] = to_bf16(out)
+
+
+def _rms_norm_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
+    rms_norm(x, np.ones_like(weight), eps, out)
+    out[...] = to_bf16(to_bf16(out) * weight)
+
+
+def _rotate_bf16(x: Array, cos: Array, sin: Array, out: Array) -> None:
+    """Both products are rounded before they are added."""
+    c, s = to_bf16(cos)[:, None, :], to_bf16(sin)[:, None, :]  # [T, 1, D/2]
+    half = x.shape[2] // 2
+    low, high = x[:, :, :half], x[:, :, half:]  # [T, H, D/2]
+    out[:, :, :half] = to_bf16(to_bf16(low * c) - to_bf16(high * s))
+    out[:, :, half:] = to_bf16(to_bf16(high * c) + to_bf16(low * s))
+
+
+def _silu_gate_bf16(gate: Array, up: Array, out: Array) -> None:
+    silu_gate(gate, np.ones_like(gate), out)
+    out[...] = to_bf16(to_bf16(out) * up)
+
+
+BF16 = Arithmetic(
+    name="bf16",
+    dtype=np.float32,
+    prepare=_bf16,
+    linear=_linear_bf16,
+    rms_norm=_rms_norm_bf16,
+    rotate=_rotate_bf16,
+    silu_gate=_silu_gate_bf16,
+    attention=attention_bf16,
+    settle=to_bf16,
+)
+"""Weights and activations in bfloat16, rounded where torch rounds a transformers model run in that type with eager
+attention; sums are float32, in our order."""
+
+ARITHMETICS: Mapping[str, Arithmetic] = {a.name: a for a in (FLOAT32, FLOAT64, INT4, BF16)}

@@ -61,7 +61,8 @@ def _llama3(settings: RopeSettings, plain: F32) -> F32:
     blend = (np.float32(context) / waves - np.float32(low)) / np.float32(high - low)
     mixed = (1 - blend) * stretched / np.float32(factor) + blend * stretched
     between = (waves >= context / high) & (waves <= context / low)
-    return np.where(between, mixed, stretched).astype(np.float32)
+    result: F32 = np.where(between, mixed, stretched).astype(np.float32)
+    return result
 
 
 def _yarn(settings: RopeSettings, head_width: int, periods: F32) -> F32:
@@ -82,7 +83,8 @@ def _yarn(settings: RopeSettings, head_width: int, periods: F32) -> F32:
     ramp = np.clip((np.arange(head_width // 2, dtype=np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
     keep = 1 - ramp.astype(np.float32)
     slow = np.float32(1) / (np.float32(factor) * periods)
-    return (slow * (1 - keep) + np.float32(1) / periods * keep).astype(np.float32)
+    blended: F32 = (slow * (1 - keep) + np.float32(1) / periods * keep).astype(np.float32)
+    return blended
 
 
 def _yarn_attention(settings: RopeSettings) -> float:

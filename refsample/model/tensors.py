@@ -101,8 +101,10 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
-    fields = value if isinstance(value, dict) else {}
-    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    dtype: Any = fields.get("dtype")
+    shape: Any = fields.get("shape")
+    offsets: Any = fields.get("data_offsets")
     if dtype not in _BYTES:
         raise CorruptFileError(f"{path}: tensor {shorten(name)} has the unknown type {shorten(dtype)}")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
@@ -155,7 +157,9 @@ def _no_weights(folder: Path) -> MissingFileError | UnsupportedModelError:
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name.endswith(".safetensors")]
     if others:
-        return MissingFileError(f"{folder}: neither {SINGLE} nor {INDEX}, only {shorten(others)}: rename or write the index")
+        return MissingFileError(
+            f"{folder}: neither {SINGLE} nor {INDEX}, only {shorten(others)}: rename or write the index"
+        )
     for suffix, hint in (
         (".bin", "save it again with safe_serialization=True, or convert with `transformers`"),
         (".pth", "convert it to Hugging Face's layout, then to safetensors"),

@@ -1,7 +1,7 @@
 """The forward pass: token ids in, logits out. It knows nothing of text, sampling or files.
 
-One flat batch: the new tokens of all segments lie in one array [N, C]; only attention looks at segments one by one. Each
-output element depends on its own row alone, so logits are bitwise the same however tokens are split over calls and
+One flat batch: the new tokens of all segments lie in one array [N, C]; only attention looks at segments one by one.
+Each output element depends on its own row alone, so logits are bitwise the same however tokens are split over calls and
 whichever sequences stand beside each other (float32, bf16, int4-g32; float64 goes through BLAS, which promises less).
 """
 
@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from refsample_kernels.lanes import widen
 
 from refsample.errors import ContextLengthError, ParameterError
 from refsample.model.cache import Cache
@@ -21,6 +20,7 @@ from refsample.model.config import ModelConfig
 from refsample.model.numerics import ARITHMETICS, Arithmetic
 from refsample.model.rope import Angles
 from refsample.model.weights import Layer, Projection, Weights
+from refsample_kernels.lanes import widen
 
 Ids = Sequence[int] | NDArray[Any]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from refsample_kernels.lanes import widen
 
 from refsample.errors import MismatchError
 from refsample.model.config import ModelConfig
 from refsample.model.tensors import Tensor, open_tensors
+from refsample_kernels.lanes import widen
 
 _CONFIG_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ROWS_AT_ONCE = 4096
@@ -145,4 +145,6 @@ class _Taken:
         rest = [n for n in sorted(set(self.tensors) - self._names) if not any(fnmatchcase(n, p) for p in harmless)]
         if rest:
             more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
-            raise MismatchError(f"{self.folder}: tensor {rest[0]}{more} in the weights, which the config has no use for")
+            raise MismatchError(
+                f"{self.folder}: tensor {rest[0]}{more} in the weights, which the config has no use for"
+            )
