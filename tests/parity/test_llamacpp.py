@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from refsample.generation.load import load
+
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 httpx = pytest.importorskip("httpx2")
@@ -137,6 +139,25 @@ def test_greedy_text_and_its_logprobs_are_those_of_transformers(served: Served) 
         ends = ids[-1] == served.model.config.eos_token_id
         assert choice["finish_reason"] == ("stop" if ends else "length")
         assert choice["text"] == served.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_greedy_text_and_its_logprobs_are_those_of_refsample(served: Served) -> None:
+    model = load(str(served.folder))
+    for prompt in PROMPTS:
+        choice = served.complete(prompt=prompt, max_tokens=32, temperature=0, logprobs=5)
+        entries = choice["logprobs"]["content"]
+        ours = model.generate(
+            prompt, max_tokens=32, temperature=0.0, logprobs=5, banned_token_ids=served.partial, engine="llamacpp"
+        )
+        assert list(ours.token_ids) == [entry["id"] for entry in entries], prompt
+        assert (ours.text, ours.finish_reason) == (choice["text"], choice["finish_reason"])
+        for entry, mine in zip(entries, ours.logprobs, strict=True):
+            reported = {entry["id"]: entry["logprob"]} | {e["id"]: e["logprob"] for e in entry["top_logprobs"]}
+            known = {mine.token_id: mine.logprob} | dict(mine.top)
+            off = [reported[token] - known[token] for token in reported]
+            shift = sum(off) / len(off)
+            assert max(abs(error - shift) for error in off) <= 2 * TOLERANCE, prompt  # both in float32 here
+            assert abs(shift) <= normaliser_error(model.config.vocab_size) + TOLERANCE, prompt
 
 
 def test_a_long_prompt_stays_within_the_same_error(served: Served) -> None:
