@@ -1,0 +1,123 @@
+"""Provider files: what the shipped one says, and what a broken one is told."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refsample.errors import SpecError
+from refsample.sampling.semantics import resolve
+from refsample.spec.load import folder
+from refsample.spec.provider import provider, provider_from, providers
+
+Data = dict[str, Any]
+
+
+@pytest.fixture
+def data() -> Data:
+    """OpenAI's file, parsed, to be broken."""
+    return tomllib.loads((folder() / "providers" / "openai.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", providers())
+def test_every_file_reads(name: str) -> None:
+    page = provider(name)
+    assert page.name == name
+    assert page.engine == "unknown" or resolve(page.engine)
+    for endpoint in page.endpoints.values():
+        for record in endpoint.parameters.values():
+            parent = record.name.rpartition(".")[0].removesuffix("[]")
+            assert not parent or parent in endpoint.parameters, f"{record.name} lies inside a field without a record"
+            assert record.meaning and record.source
+
+
+def test_openai_as_printed() -> None:
+    page = provider("openai")
+    completions, chat = page.endpoints["completions"].parameters, page.endpoints["chat"].parameters
+    assert completions["temperature"].printed is not None
+    assert completions["temperature"].printed.about() == "0 <= x <= 2"
+    assert completions["max_tokens"].default == 16
+    assert chat["max_tokens"].default is None
+    assert chat["max_completion_tokens"].means == "max_tokens"
+    assert completions["prompt"].types == ("string", "string[]", "integer[]", "integer[][]")
+    assert completions["logprobs"].types == ("integer",) and chat["logprobs"].types == ("boolean",)
+    assert {r.name for r in completions.values() if r.extension} == {
+        "top_k", "min_p", "repetition_penalty", "ignore_eos", "min_tokens", "stop_token_ids",
+        "include_stop_str_in_output",
+    }  # fmt: skip
+    assert page.reading("best_of_floor") == "n" and page.reading("best_of_floor", strict=True) == "above_n"
+
+
+def change(path: str, value: Any) -> Callable[[Data], None]:
+    """Sets (or, with `...`, removes) the key at a dotted path."""
+
+    def apply(data: Data) -> None:
+        *parents, last = path.split("/")
+        for key in parents:
+            data = data[key]
+        if value is ...:
+            del data[last]
+        else:
+            data[last] = value
+
+    return apply
+
+
+TEMPERATURE = "endpoints/completions/parameters/temperature"
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        (change("title", ...), "missing key title"),
+        (change("colour", "red"), "unknown key colour"),
+        (change("engine", 5), "engine=5"),
+        (change("envelope", "xml"), "envelope='xml'"),
+        (change("auth", ...), "auth is missing"),
+        (change("auth/scheme", ...), "[auth]: missing key scheme"),
+        (change("errors/invalid", ...), "[errors.invalid]: must be a table"),
+        (change("errors/teapot", {"status": 418}), "unknown key errors.teapot"),
+        (change("errors/invalid/status", "400"), "status='400'"),
+        (change("behaviours/stop_text/effective", "eaten"), "behaviours.stop_text='eaten'"),
+        (change("behaviours/stop_text/grade", "Z"), "grade='Z'"),
+        (change("behaviours/mood", {}), "unknown key behaviours.mood"),
+        (change("endpoints/completions/path", "v1"), "path='v1'"),
+        (change("endpoints/completions/kind", "images"), "kind='images'"),
+        (change("endpoints/completions/parameters", ...), "completions.parameters is missing"),
+        (change(f"{TEMPERATURE}/types", ["float"]), "temperature: types: 'float'"),
+        (change(f"{TEMPERATURE}/types", ...), "temperature: missing key types"),
+        (change(f"{TEMPERATURE}/meaning", ...), "temperature: missing key meaning"),
+        (change(f"{TEMPERATURE}/grade", ...), "temperature: missing key grade"),
+        (change(f"{TEMPERATURE}/effective", "0..2"), "temperature: effective='0..2'"),
+        (change(f"{TEMPERATURE}/printed", "3 <= x <= 2"), "holds no number"),
+        (change(f"{TEMPERATURE}/default", 3), "temperature: default=3"),
+        (change(f"{TEMPERATURE}/default", "warm"), "temperature: default='warm'"),
+        (change(f"{TEMPERATURE}/nulable", True), "unknown key nulable"),
+        (change(f"{TEMPERATURE}/required", "yes"), "required='yes'"),
+        (change(f"{TEMPERATURE}/neutral", [1]), "neutral"),
+        (change(f"{TEMPERATURE}/support", "maybe"), "support='maybe'"),
+        (change(f"{TEMPERATURE}/extension", True), "extension is not on the page"),
+        (change("endpoints/completions/response/id/types", ["text"]), "response.id: types"),
+    ],
+)
+def test_a_broken_file_is_named(data: Data, broken: Callable[[Data], None], named: str) -> None:
+    broken(data)
+    with pytest.raises(SpecError) as caught:
+        provider_from(data, "mine.toml")
+    message = str(caught.value)
+    assert message.startswith("mine.toml") and named in message and "\n" not in message
+
+
+def test_a_file_by_its_path(tmp_path: Path) -> None:
+    text = (folder() / "providers" / "openai.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace('title = "OpenAI"', 'title = "Mine"'), encoding="utf-8")
+    assert provider(str(tmp_path / "mine.toml")).title == "Mine"
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(SpecError, match="openai"):
+        provider("opnai")
