@@ -1,7 +1,7 @@
 """Random little Llama folders in Hugging Face layout, for tests. Knows nothing of what is tested with them.
 
 `write_llama(folder, ...)` writes config.json, generation_config.json, the weights (single file or shards) and a
-byte-level tokenizer with a chat template. Everything is a function of its arguments: the same call writes the same bytes.
+byte-level tokenizer with a chat template. The same call writes the same bytes.
 """
 
 from __future__ import annotations

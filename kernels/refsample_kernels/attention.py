@@ -60,7 +60,8 @@ def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float,
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    for task in prange(rows * heads):
+    for turn in prange(rows * heads):
+        task = turn // 2 if turn % 2 == 0 else rows * heads - 1 - turn // 2  # short rows beside long ones: even shares
         t, h = task // heads, task % heads
         count = start + t + 1
         weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
@@ -91,7 +92,8 @@ def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: f
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    for task in prange(rows * heads):
+    for turn in prange(rows * heads):
+        task = turn // 2 if turn % 2 == 0 else rows * heads - 1 - turn // 2  # short rows beside long ones: even shares
         t, h = task // heads, task % heads
         count = start + t + 1
         weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]

@@ -36,8 +36,7 @@ KERNELS: dict[str, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 """name -> (kernel, its float64 definition); a house test holds that no kernel is missing."""
 
 _HELPERS: dict[FunctionType, Any] = {}  # plain function -> its dispatcher, None until a kernel needs it
-_wanted_threads = 0  # 0: as many as numba starts with
-_thread = threading.local()  # .threads: what this Python thread has told numba; numba's own setting is per thread
+_wanted_threads = 0  # 0: what numba says; its own setting is one per Python thread, ours is for the process
 
 
 class Kernel(Generic[P, R]):
@@ -76,7 +75,8 @@ class Kernel(Generic[P, R]):
         if self._many is None:
             with LOCK:
                 self._many = self._many or _compile(self.function, parallel=True)
-        _tell_numba()
+        if _wanted_threads:
+            _numba().set_num_threads(_wanted_threads)
         if _layer_is_safe():
             return self._many(*args, **kwargs)
         with LOCK:
@@ -119,15 +119,15 @@ def jit_disabled() -> bool:
 def set_threads(count: int) -> None:
     """Use `count` threads in parallel kernels, in the whole process. ValueError beyond what numba was started with."""
     global _wanted_threads
-    most = 1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS)
-    if count < 1 or (count > most and not jit_disabled()):
+    most = os.cpu_count() or 1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS)
+    if not 1 <= count <= most:
         raise ValueError(f"threads={count}: must be in 1..{most} (NUMBA_NUM_THREADS)")
     _wanted_threads = count
 
 
 def threads() -> int:
     """How many threads parallel kernels use."""
-    return _wanted_threads or (1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS))
+    return _wanted_threads or (1 if jit_disabled() else int(_numba().get_num_threads()))
 
 
 def source_hash() -> str:
@@ -147,13 +147,6 @@ def cache_folder() -> Path:
 
 def _numba() -> Any:
     return import_module("numba")
-
-
-def _tell_numba() -> None:
-    wanted = threads()
-    if getattr(_thread, "threads", None) != wanted:
-        _numba().set_num_threads(wanted)
-        _thread.threads = wanted
 
 
 _safe_layer: bool | None = None  # None until the first parallel run has chosen a layer

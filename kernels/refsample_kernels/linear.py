@@ -11,7 +11,7 @@ from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import fma, load, load_part, spread, total, widen
 
 Floats = NDArray[Any]
-BLOCK = 64  # output columns a thread takes at a time
+BLOCK = 64  # rows and columns of the piece of `out` that a thread takes at a time; a multiple of 4
 
 
 def define_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
@@ -34,19 +34,21 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
     rows, width = x.shape
     columns = weight.shape[0]
     flat_x, flat_w = x.reshape(-1), weight.reshape(-1)
-    for block in prange((columns + BLOCK - 1) // BLOCK):
-        end = min(columns, (block + 1) * BLOCK)
-        for m in range(block * BLOCK, end - 3, 4):
-            for n in range(0, rows - 1, 2):
+    across = (columns + BLOCK - 1) // BLOCK
+    for task in prange((rows + BLOCK - 1) // BLOCK * across):
+        top, left = task // across * BLOCK, task % across * BLOCK
+        bottom, right = min(rows, top + BLOCK), min(columns, left + BLOCK)
+        for m in range(left, right - 3, 4):
+            for n in range(top, bottom - 1, 2):
                 _tile_2x4(flat_x, n, flat_w, m, width, out)
-            if rows % 2:
-                _tile_1x4(flat_x, rows - 1, flat_w, m, width, out)
-        for m in range(end - end % 4, end):
-            for n in range(rows):
+            if bottom % 2:
+                _tile_1x4(flat_x, bottom - 1, flat_w, m, width, out)
+        for m in range(right - right % 4, right):
+            for n in range(top, bottom):
                 out[n, m] = _dot(flat_x, n * width, flat_w, m * width, width)
         if bias.shape[0]:
-            for n in range(rows):
-                for m in range(block * BLOCK, end):
+            for n in range(top, bottom):
+                for m in range(left, right):
                     out[n, m] += bias[m]
 
 

@@ -15,17 +15,18 @@ _LANES = 16  # attention reads keys in blocks of sixteen
 class Cache:
     """Keys [L, K, D, S] (transposed, as attention reads them) and values [L, K, S, D]; S grows up to `limit` tokens.
 
-    One sequence, one user at a time; `fork` gives an independent one.
+    One sequence, one user at a time; `fork` gives an independent one. `precision` is that of the transformer it is for.
     """
 
-    __slots__ = ("keys", "length", "limit", "values")
+    __slots__ = ("keys", "length", "limit", "precision", "values")
 
-    def __init__(self, layers: int, kv_heads: int, head_width: int, limit: int, dtype: Any, capacity: int = 0) -> None:
+    def __init__(self, shape: tuple[int, int, int], limit: int, dtype: Any, precision: str, capacity: int = 0) -> None:
+        """`shape` is (L, K, D)."""
+        layers, kv_heads, head_width = shape
         room = _round_up(min(capacity, limit))
         self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, room), dtype)
         self.values: NDArray[Any] = np.empty((layers, kv_heads, room, head_width), dtype)
-        self.length = 0
-        self.limit = limit
+        self.length, self.limit, self.precision = 0, limit, precision
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in all. ContextLengthError beyond the model's context."""
@@ -38,7 +39,8 @@ class Cache:
     def fork(self) -> Cache:
         """A copy that grows by itself."""
         copy = object.__new__(Cache)
-        copy.keys, copy.values, copy.length, copy.limit = self.keys, self.values, self.length, self.limit
+        copy.keys, copy.values, copy.length = self.keys, self.values, self.length
+        copy.limit, copy.precision = self.limit, self.precision
         copy._move(_round_up(self.length + 1))
         return copy
 

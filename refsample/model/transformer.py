@@ -54,7 +54,8 @@ class Transformer:
     def new_cache(self, capacity: int | None = None) -> Cache:
         """An empty cache; it grows as needed up to config.max_position tokens."""
         c = self.config
-        return Cache(c.layers, c.kv_heads, c.head_width, c.max_position, self.arithmetic.dtype, capacity or 0)
+        shape = (c.layers, c.kv_heads, c.head_width)
+        return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0)
 
     def forward(
         self, segments: Sequence[tuple[Ids, Cache]], rows: Literal["last", "all"] = "last"
@@ -64,7 +65,7 @@ class Transformer:
         Logits of float64 are float64. ParameterError for ids outside the vocabulary, ContextLengthError beyond the
         context; no cache has changed then.
         """
-        ids, lengths = _checked(segments, self.config)
+        ids, lengths = _checked(segments, self.config, self.precision)
         spans, start = [], 0
         for length in lengths:
             spans.append(slice(start, start + length))
@@ -142,7 +143,9 @@ class Transformer:
         return out
 
 
-def _checked(segments: Sequence[tuple[Ids, Cache]], config: ModelConfig) -> tuple[NDArray[np.int64], list[int]]:
+def _checked(
+    segments: Sequence[tuple[Ids, Cache]], config: ModelConfig, precision: str
+) -> tuple[NDArray[np.int64], list[int]]:
     """All ids in one array [N] and how many each segment has, checked: the door before the kernels."""
     if not segments:
         raise ParameterError("segments", (), "must hold at least one sequence")
@@ -150,7 +153,11 @@ def _checked(segments: Sequence[tuple[Ids, Cache]], config: ModelConfig) -> tupl
         raise ParameterError("segments", "...", "two of them share one cache")
     parts = []
     for ids, cache in segments:
-        part = np.asarray(ids)
+        if cache.precision != precision:
+            raise ParameterError(
+                "segments", "...", f"a cache of {cache.precision} given to {precision}"
+            )
+        part = _array(ids)
         if part.ndim != 1 or part.size == 0 or part.dtype.kind not in "iu":
             raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers")
         if cache.length + part.size > config.max_position:
@@ -163,3 +170,10 @@ def _checked(segments: Sequence[tuple[Ids, Cache]], config: ModelConfig) -> tupl
         wrong = low if low < 0 else high
         raise ParameterError("ids", wrong, f"must lie in 0..{config.vocab_size - 1}", "the model's vocabulary")
     return flat, [part.size for part in parts]
+
+
+def _array(ids: Ids) -> NDArray[Any]:
+    try:
+        return np.asarray(ids)
+    except ValueError:  # lists of different lengths
+        raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers") from None
