@@ -34,8 +34,10 @@ class ParameterError(RefsampleError):
         self, parameter: str, value: object, rule: str, source: str = "refsample", code: str = "invalid_value"
     ) -> None:
         self.parameter, self.value, self.rule, self.source, self.code = parameter, value, rule, source, code
+        # Names come from users too: one that would break the line is shown as a literal.
+        shown = parameter if parameter.isprintable() and 0 < len(parameter) <= 80 else shorten(parameter)
         given = "" if value is ... else f"={shorten(value)}"
-        super().__init__(f"{parameter}{given}: {rule} (rule of {source})")
+        super().__init__(f"{shown}{given}: {rule} (rule of {source})")
 
 
 class ContextLengthError(ParameterError):

@@ -87,12 +87,12 @@ def _generation(take: _Builder, vocabulary: int | None) -> GenerationParams:
     if max_tokens is not None and min_tokens > max_tokens:
         raise take.error("min_tokens", f"must not exceed {take.fields.name('max_tokens')} ({max_tokens})")
     sampling = {name: take.get(name) for name in _SAMPLING if take.get(name) is not None}
-    keeps = take.get("include_stop_str_in_output")
+    keeps, ids_name = take.get("include_stop_str_in_output"), take.fields.name("stop_token_ids")
     return GenerationParams(
         sampling=SamplingParams(**sampling, logit_bias=_bias(take, vocabulary)),
         max_tokens=max_tokens,
         stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-        stop_token_ids=_ids(take, "stop_token_ids", take.get("stop_token_ids") or (), vocabulary),
+        stop_token_ids=_ids(take, ids_name, take.get("stop_token_ids") or (), vocabulary),
         include_stop=take.reading("stop_text") == "kept" if keeps is None else keeps,
         ignore_eos=bool(take.get("ignore_eos")),
         min_tokens=min_tokens,
@@ -140,9 +140,9 @@ def _check_id(place: str, token_id: int, vocabulary: int | None, take: _Builder)
         raise take.wrong(place, token_id, f"is no token id: 0 <= id{limit}")
 
 
-def _ids(take: _Builder, name: str, ids: Any, vocabulary: int | None) -> tuple[int, ...]:
+def _ids(take: _Builder, place: str, ids: Any, vocabulary: int | None) -> tuple[int, ...]:
     for index, token_id in enumerate(ids):
-        _check_id(f"{take.fields.name(name)}[{index}]", token_id, vocabulary, take)
+        _check_id(f"{place}[{index}]", token_id, vocabulary, take)
     return tuple(ids)
 
 
@@ -152,10 +152,10 @@ def _prompts(take: _Builder, vocabulary: int | None) -> Iterator[str | tuple[int
     name = take.fields.name("prompt")
     several = isinstance(prompt, list | tuple) and not isinstance(prompt[0], int)
     for index, one in enumerate(prompt if several else [prompt]):
+        place = f"{name}[{index}]" if several else name
         if one is not None and len(one) == 0:
-            place = f"{name}[{index}]" if several else name
             raise take.wrong(place, one, "is empty: a model needs at least one token to continue")
-        yield one if one is None or isinstance(one, str) else _ids(take, "prompt", one, vocabulary)
+        yield one if one is None or isinstance(one, str) else _ids(take, place, one, vocabulary)
 
 
 def _suffix(take: _Builder, prompts: tuple[str | tuple[int, ...] | None, ...]) -> str | None:

@@ -60,10 +60,12 @@ def check_fields(
             continue
         checked = reader.check(record, name, value)
         ignored.extend(reader.ignored(record, name, value))
-        if record.means in values and not same_json(values[record.means], checked):
+        known = values.get(record.means)
+        if known is not None and checked is not None and not same_json(known, checked):
             rule = f"means the same as {names[record.means]} and must not differ from it"
             raise reader.error(name, value, rule, "invalid_value")
-        values[record.means], names[record.means] = checked, name
+        if known is None:
+            values[record.means], names[record.means] = checked, name
     for name, record in endpoint.parameters.items():
         inside = "." in name or "[]" in name
         missing = record.required and record.means not in values and not inside
