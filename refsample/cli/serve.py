@@ -47,8 +47,11 @@ def serve(
     models = open_models(names or ("tiny",))
     app = create_app(models, spec, behaviour=behaviour, strict=strict, api_key=key)
     wrong = f", with faults {', '.join(faults)}" if faults else ""
-    note(f"serving {', '.join(models)} as {spec}{wrong} on http://{host}:{port}/v1 (Ctrl-C stops)")
-    run(app, host, port)
+    what = f"serving {', '.join(models)} as {spec}{wrong}"
+    try:
+        run(app, host, port, ready=lambda url: note(f"{what} on {url}/v1 (Ctrl-C stops)"))
+    except KeyboardInterrupt:
+        note("stopped")
 
 
 def open_models(names: tuple[str, ...]) -> dict[str, Model]:

@@ -40,8 +40,8 @@ def print_report(report: Report) -> None:
     out += ["", ansi(f"verdict: {report.verdict}", style, on=on)
             + f" - {report.requests} requests, {report.tokens} output tokens, e-value {figure(report.e_value)}"]
     if report.faults:
-        named = ", ".join(f"{name} ({share:.0%})" for name, share in report.faults[:LIKELY])
-        out += [f"likeliest: {named}"]
+        named = [f"{name} ({share:.0%})" for name, share in report.faults[:LIKELY] if share >= 0.005]
+        out += [f"likeliest: {', '.join(named)}"]
     if report.excluded:
         out += [f"ruled out: {'; '.join(excluded(entry) for entry in report.excluded)}"]
     for check in failed:
@@ -51,23 +51,25 @@ def print_report(report: Report) -> None:
 
 
 def check_lines(checks: list[Check], on: bool) -> list[str]:
-    """The checks of an area in columns; a documented difference says where it is documented."""
-    rows = []
+    """The checks of an area in columns. A check that was made several times with one outcome takes one line."""
+    groups: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
-        cost = f"{check.requests} req" + (f", {check.tokens} tok" if check.tokens else "")
-        evidence = " ".join(check.evidence.split()) + (f" [{check.known}]" if check.known else "")
-        weight = "" if check.e_value is None else f"e={figure(check.e_value)}"
-        rows.append((MARKS[check.verdict][0], check.id, cost, weight, visible(evidence)))
-    lines = columns(rows)
+        groups.setdefault((check.id, check.verdict), []).append(check)
+    marks = [MARKS[verdict] for _, verdict in groups]
+    lines = columns([(mark, *cells(group)) for (mark, _), group in zip(marks, groups.values(), strict=True)])
     return [
-        "  " + ansi(line[:8], MARKS[check.verdict][1], on=on) + line[8:]
-        for check, line in zip(checks, padded(lines), strict=True)
-    ]
+        "  " + ansi(mark, style, on=on) + line[len(mark):] for (mark, style), line in zip(marks, lines, strict=True)
+    ]  # fmt: skip
 
 
-def padded(lines: list[str]) -> list[str]:
-    """Lines at least as long as their mark."""
-    return [line.ljust(8) for line in lines]
+def cells(group: list[Check]) -> tuple[str, str, str, str]:
+    """Id, cost, weight and evidence of a check; a documented difference says where it is documented."""
+    check, tokens = group[0], sum(check.tokens for check in group)
+    cost = f"{sum(check.requests for check in group)} req" + (f", {tokens} tok" if tokens else "")
+    weight = "" if check.e_value is None else f"e={figure(check.e_value)}"
+    more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
+    evidence = " ".join(check.evidence.split()) + more + (f" [{check.known}]" if check.known else "")
+    return check.id, cost, weight, visible(evidence)
 
 
 def excluded(entry: Mapping[str, Any]) -> str:
