@@ -88,6 +88,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # before anybody is told the URL: uvicorn listens some time later
     except OSError as error:
         bound.close()
         rule = f"cannot be bound on {host}: {error.strerror}"

@@ -48,8 +48,13 @@ def verify(
     only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
     """
     plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only))
-    recorder = Recorder(HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint)
-    report = execute(recorder, plan, loaded, model, max_tokens, on_request, on_check)
+    asked = HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint
+    recorder = Recorder(asked)
+    try:
+        report = execute(recorder, plan, loaded, model, max_tokens, on_request, on_check)
+    finally:
+        if isinstance(asked, HttpEndpoint):
+            asked.close()
     if out is not None:
         write_record(out, report, recorder.exchanges, {"max_tokens": max_tokens, "only": sorted(plan.only)})
     return report
