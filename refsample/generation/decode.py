@@ -21,8 +21,8 @@ from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
-from refsample.sampling.pipeline import Distribution, decide, draws
-from refsample.sampling.rng import effective_seed, stream_choice, uniforms
+from refsample.sampling.pipeline import Distribution, decide, draw, draws
+from refsample.sampling.rng import effective_seed, stream_choice, uniform, uniforms
 from refsample.spec.types import Semantics
 from refsample.text.stream import Detokenizer
 
@@ -35,6 +35,8 @@ PREFILL_TOKENS = 2048
 """Prompts are prefilled together up to so many tokens; more would only cost memory."""
 RESERVED = 256
 """Places kept free in a fresh cache; it grows when an answer gets longer."""
+FEW = 32
+"""Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
 
 
 class Events(Iterator[TokenEvent]):
@@ -143,8 +145,10 @@ class _Job:
 
     def uniforms(self, choices: Sequence[int], step: int) -> NDArray[np.float64]:
         """[len(choices)] one u for each choice; the same for every prompt."""
-        rule = self.semantics.seed_rule
-        return uniforms(self.seed, [stream_choice(choice, rule) for choice in choices], step)
+        streams = [stream_choice(choice, self.semantics.seed_rule) for choice in choices]
+        if len(streams) > FEW:
+            return uniforms(self.seed, streams, step)
+        return np.array([uniform(self.seed, stream, step) for stream in streams])
 
     def logprobs(self, law: Distribution, token_id: int) -> TokenLogprobs | None:
         wanted = self.params.logprobs
@@ -239,7 +243,7 @@ def _next(job: _Job, live: list[_Choice]) -> Generator[TokenEvent, None, list[_C
     going: list[_Choice] = []
     for choice, row, u in zip(live, rows, us, strict=True):
         law = job.law(row[0], choice.prompt, choice.output)
-        token_id = int(draws(law.probs, np.array([u]))[0])
+        token_id = draw(law.probs, u)
         event = choice.take(token_id, job.logprobs(law, token_id))
         if event.finish_reason is None:
             going.append(choice)

@@ -46,7 +46,10 @@ class Model:
     _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
 
     def logits(self, ids: Iterable[int]) -> NDArray[np.float32]:
-        """ids [T] -> raw logits [T, V]; position t predicts ids[t + 1]. ParameterError for ids that are none."""
+        """ids [T] -> raw logits [T, V]; position t predicts ids[t + 1]. ParameterError for ids that are none.
+
+        float32, whatever the type of the weights; float64 where the model was loaded with that precision.
+        """
         checked = self.checked_ids(ids, "ids")
         (rows,) = self.transformer.forward([(checked, self.transformer.new_cache(len(checked)))], rows="all")
         return rows
@@ -85,9 +88,10 @@ class Model:
         `behaviour`, where given, decides that and more. With `stream`, an iterator of TokenEvent; else a Completion.
         ParameterError for whatever is not allowed, ContextLengthError where the context is too small.
         """
-        rules = Behaviour(semantics=resolve(engine)) if behaviour is None else behaviour
-        ids = self.prompt_ids(prompt_or_messages, rules.template)
-        events = generate_events(self, [ids], parameters(params), rules)
+        if behaviour is None:
+            behaviour = Behaviour(semantics=resolve(engine), precision=self.transformer.precision)
+        ids = self.prompt_ids(prompt_or_messages, behaviour.template)
+        events = generate_events(self, [ids], parameters(params), behaviour)
         if events.params.echo:
             shown = prompt_or_messages if isinstance(prompt_or_messages, str) else self.tokenizer.decode(ids)
             events = _echoed(events, shown)
