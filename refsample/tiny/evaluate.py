@@ -26,7 +26,9 @@ WIDE = (
     "They went to the", "The number is", "For lunch we had", "My best friend is", "I lost my", "On the table lay the",
     "We drew a picture of the", "The next stop is the", "Dear", "A list of things:\n-", "Names:\n-",
 )  # fmt: skip
-WIDE_QUESTIONS = ("Tell me a name.", "Name an animal.", "Name a food.", "Name a place.", "Pick a number.", "Name a thing.")
+WIDE_QUESTIONS = (
+    "Tell me a name.", "Name an animal.", "Name a food.", "Name a place.", "Pick a number.", "Name a thing.",
+)
 NARROW = (
     "Once upon a", "Once upon a time there was a girl", "The capital of France is", "The opposite of hot is",
     "The days of the week are Monday, Tuesday,", "The four seasons are spring, summer, autumn", '{"name": "Mia", "',

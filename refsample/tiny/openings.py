@@ -36,7 +36,7 @@ def _story_start(rng: Random) -> str:
     while True:
         text, bound = tell_story(rng)
         cuts = [text.find(" " + word) for word in bound.values() if any(word in MEMBERS[k] for k in _WIDE_CLASSES)]
-        cuts = [cut for cut in cuts if cut > 0]
+        cuts = [cut for cut in cuts if cut > 0 and text[cut - 1].isalpha()]  # a sentence may begin otherwise
         if cuts:
             return text[: rng.choice(cuts)]
 
