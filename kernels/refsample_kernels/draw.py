@@ -14,7 +14,5 @@ def draws(probs: Floats, uniforms: Floats) -> NDArray[np.int64]:
     An id of probability 0 is never drawn: the cumulative mass does not grow there.
     """
     cumulative = np.cumsum(probs)  # [V]
-    ids = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")  # [N]
-    # u just below 1 may round up to the whole mass; the answer is then the last id that has any.
-    last = np.searchsorted(cumulative, cumulative[-1], side="left")
-    return np.asarray(np.minimum(ids, last), dtype=np.int64)
+    # u <= 1 - 2^-53, so u * mass rounds to less than mass: it falls short by more than half a place.
+    return np.asarray(np.searchsorted(cumulative, uniforms * cumulative[-1], side="right"), dtype=np.int64)  # [N]

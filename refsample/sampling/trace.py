@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from refsample.sampling.steps import Context, State, Step, top_k_places, top_p_total
 from refsample_kernels.softmax import softmax
-from refsample_kernels.truncate import top_p_count
+from refsample_kernels.truncate import ROUNDING, top_p_count
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -119,13 +119,14 @@ def rank_edge(logits: Floats, count: int) -> Edge:
 
 
 def _min_p_edge(logits: Floats, min_p: float, least: int) -> Edge:
-    distance = np.abs(logits - (logits.max() + math.log(min_p)))  # [V], inf where cut before
-    if least > 1 and np.count_nonzero(logits >= logits.max() + math.log(min_p)) <= least:
-        return rank_edge(logits, least)
-    others = distance[logits < logits.max()]
-    # The maximum itself stays whatever happens, so it is never in question.
-    margin = float(others.min()) if others.size else math.inf
-    return Edge(margin, "nat", np.flatnonzero((distance <= NEAR) & (logits < logits.max())))
+    """Tokens near the threshold; the maximum itself stays whatever happens, so it is never in question."""
+    threshold = logits.max() + math.log(min_p)
+    others = logits < logits.max()  # [V]
+    distance = np.abs(logits - threshold)  # [V], inf where cut before
+    near = Edge(float(distance[others].min(initial=math.inf)), "nat", np.flatnonzero((distance <= NEAR) & others))
+    if np.count_nonzero(logits >= threshold - ROUNDING) >= least:
+        return near
+    return _joined(rank_edge(logits, least), near)
 
 
 def _mass_edge(logits: Floats, p: float, least: int, total: float | None) -> Edge:
@@ -140,8 +141,8 @@ def _mass_edge(logits: Floats, p: float, least: int, total: float | None) -> Edg
     return Edge(float(distance.min()), "probability", np.sort(order[least:][distance <= NEAR]))
 
 
-def _joined(mass: Edge, rank: Edge) -> Edge:
-    """top_p can turn on the mass or on a tie at its border; its margin is told as mass."""
-    return Edge(mass.margin, mass.unit, np.unique(np.concatenate((mass.ids, rank.ids))))
+def _joined(main: Edge, other: Edge) -> Edge:
+    """A cut that can turn on two things (top_p: the mass, a tie at its border); its margin is told for the main one."""
+    return Edge(main.margin, main.unit, np.unique(np.concatenate((main.ids, other.ids))))
 
 

@@ -172,6 +172,20 @@ def test_bias_clamp() -> None:
     assert law_of([0.0, 0.0], "llamacpp", logit_bias={0: 200.0, 1: 100.0}).probs[1] < 1e-40
 
 
+@pytest.mark.parametrize(("p", "left"), [(0.5, 1), (0.54, 2)])
+def test_joint_base_is_heated_too(p: float, left: int) -> None:
+    """top_k, then T = .5, then a joint top_p: of (16, 9, 4, 1) / 30, not of (.4, .3, .2, .1), nor of (16, 9) / 25."""
+    rules = {"order": ("greedy", "top_k", "temperature", "top_p"), "top_p_base": "joint"}
+    found = law(STAIR, "reference", rules, top_k=2, temperature=0.5, top_p=p).probs
+    assert np.count_nonzero(found) == left
+
+
+@pytest.mark.parametrize("form", ["logit", "probability"])
+def test_min_p_equality_stays_in_both_forms(form: str) -> None:
+    for probs, min_p, left in ((STAIR, 0.5, 3), (STAIR, 0.25, 4), ((0.7, 0.21, 0.07, 0.02), 0.1, 3)):
+        assert np.count_nonzero(law(probs, overrides={"min_p_form": form}, min_p=min_p).probs) == left
+
+
 def test_min_tokens_to_keep() -> None:
     """HF's beams keep two; each filter on its own."""
     two = {"min_tokens_to_keep": 2}

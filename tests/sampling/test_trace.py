@@ -71,6 +71,24 @@ def test_undecidable(name: str, logits: Sequence[float], params: Mapping[str, An
     assert law_of(logits, **params).boundary.tolist() == list(expected)
 
 
+KEPT: Sequence[tuple[Sequence[float], float, float, Sequence[int]]] = [
+    ([3, 2, 1, 0], 1.0, 1.0, []),
+    ([3, 2, 2 - D, 0], 1.0, D, [1, 2]),
+    ([3, 2, 1, 0], math.exp(-1.5), 0.5, []),
+    ([3, 2, 1 + D, 0], math.exp(-2.0), D, [2]),
+]
+
+
+@pytest.mark.parametrize(("logits", "min_p", "margin", "expected"), KEPT)
+def test_min_p_that_has_to_keep_two(
+    logits: Sequence[float], min_p: float, margin: float, expected: Sequence[int]
+) -> None:
+    """Where the threshold leaves fewer than two, the cut is one between ranks."""
+    step = law_of(logits, overrides={"min_tokens_to_keep": 2}, min_p=min_p).trace.step("min_p")
+    assert step.margin == pytest.approx(margin, abs=1e-9)
+    assert step.undecidable.tolist() == list(expected)
+
+
 @pytest.mark.parametrize("engine", ["reference", "vllm", "llamacpp"])
 def test_whoever_a_small_error_moves_is_undecidable(engine: str) -> None:
     """Logits moved by less than 1e-6 / 2 change the support only among the tokens that the boundary names."""
