@@ -38,10 +38,10 @@ class Model:
 
     name: str
     folder: Path
-    transformer: Transformer
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    config: ModelConfig
+    transformer: Transformer = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False)
+    template: ChatTemplate | None = field(repr=False)
+    config: ModelConfig = field(repr=False)
     fingerprint: str
     _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
 

@@ -105,17 +105,17 @@ class Completion:
     """One finished choice, and through `choices` the others of its request."""
 
     text: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = field(repr=False)
     """Every sampled token, an end id and the tokens of a stop string included."""
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...] = field(repr=False)
     """Their texts one by one; a fragment of a character shows its valid part."""
-    logprobs: tuple[TokenLogprobs, ...]
+    logprobs: tuple[TokenLogprobs, ...] = field(repr=False)
     """Empty unless asked for."""
     finish_reason: FinishReason
     stop_reason: str | int | None
     seed: int
     """The seed that was used: the same request with it gives the same tokens."""
-    prompt_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...] = field(repr=False)
     index: int
     others: tuple[Completion, ...] = field(default=(), repr=False)
     """Choices 1 .. n - 1; only choice 0 holds them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -105,3 +106,14 @@ def test_precisions_are_prepared_once_and_differ(model: Model) -> None:
     shared = exact.keys() & double.keys()
     assert shared and max(abs(exact[i] - double[i]) for i in shared) < 1e-4
     assert exact != quantised
+
+
+def test_threads_of_python_do_not_disturb_each_other(model: Model) -> None:
+    jobs = [(prompt, seed) for prompt in PROMPTS for seed in (1, 2)]
+
+    def write(job: tuple[str, int]) -> tuple[int, ...]:
+        return model.generate(job[0], seed=job[1], max_tokens=10, temperature=1.2).token_ids
+
+    expected = [write(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, jobs)) == expected

@@ -9,6 +9,7 @@ import pytest
 
 from refsample.text.chat import load_template
 from refsample.text.tokenizer import load_tokenizer
+from refsample.tiny import FOLDER
 from tests.text.vocabularies import Facts, byte_level, sentencepiece_style
 
 transformers = pytest.importorskip("transformers")
@@ -87,4 +88,23 @@ def test_tokenizers_agree(tmp_path: Path, make: object) -> None:
             assert ours.decode(ids, skip_special=skip) == theirs.decode(
                 ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
             )
+    assert ours.eos_token_ids == (theirs.eos_token_id,)
+
+
+def test_the_embedded_model_reads_and_writes_alike() -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(FOLDER)
+    ours, template = load_tokenizer(FOLDER, Facts(theirs.vocab_size + 1000)), load_template(FOLDER)
+    assert template is not None
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Zoë & José \U0001f422?"},
+        {"role": "assistant", "content": "Café."},
+        {"role": "user", "content": "<|user|> \n\t 12+30=\u200d"},
+    ]
+    for prompt in (True, False):
+        text = template.render(talk, add_generation_prompt=prompt)
+        assert text == theirs.apply_chat_template(talk, tokenize=False, add_generation_prompt=prompt)
+        ids = ours.encode(text, bos=False)
+        assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.decode(ids) == theirs.decode(ids) == text
     assert ours.eos_token_ids == (theirs.eos_token_id,)
