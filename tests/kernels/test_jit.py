@@ -1,0 +1,154 @@
+"""Compilation: the table of kernels, laziness, caches, threads."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refsample_kernels
+from refsample_kernels import jit
+from refsample_kernels.linear import linear
+
+FOLDER = Path(refsample_kernels.__file__).parent
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that finds both packages."""
+    paths = os.pathsep.join([str(FOLDER.parent), str(FOLDER.parent.parent)])
+    env = os.environ | {"PYTHONPATH": paths, "NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_every_kernel_is_in_the_table_beside_a_definition_of_its_signature() -> None:
+    for module in MODULES:
+        loaded = importlib.import_module(f"refsample_kernels.{module}")
+        for value in vars(loaded).values():
+            if isinstance(value, jit.Kernel):
+                assert jit.KERNELS[value.name] == (value, value.definition)
+    assert {"linear", "rms_norm", "rotate", "silu_gate", "attention", "attention_bf16"} <= set(jit.KERNELS)
+    for name, (kernel, definition) in jit.KERNELS.items():
+        assert list(inspect.signature(kernel.function).parameters) == list(inspect.signature(definition).parameters), (
+            name
+        )
+        assert definition.__doc__, f"the definition of {name} says nothing"
+        assert definition.__module__ == kernel.function.__module__, f"{name}: definition and kernel share one file"
+
+
+def test_numba_is_imported_in_jit_alone_and_fastmath_nowhere() -> None:
+    for module in MODULES:
+        text = (FOLDER / f"{module}.py").read_text(encoding="utf-8")
+        named = [
+            alias.name
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in (*node.names, ast.alias(getattr(node, "module", "") or ""))
+        ]
+        assert not [name for name in named if name.split(".")[0] == "numba"], module
+        assert module == "jit" or "fastmath=" not in text
+
+
+def test_two_kernels_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two kernels are named linear"):
+        jit.kernel(linear.definition)(linear.function)
+
+
+def test_importing_all_kernels_does_not_import_numba() -> None:
+    imports = ";".join(f"import refsample_kernels.{module}" for module in MODULES)
+    done = python(f"import sys; {imports}; print('numba' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
+RUN = """
+import numpy as np, sys
+from refsample_kernels.linear import linear
+x, w = np.arange(8, dtype=np.float32).reshape(1, 8), np.ones((3, 8), np.float32)
+out = np.empty((1, 3), np.float32)
+linear(x, w, np.empty(0, np.float32), out)
+print(out.tolist(), 'numba' in sys.modules)
+"""
+
+
+def test_disabled_jit_runs_plain_python_without_numba() -> None:
+    done = python(RUN, NUMBA_DISABLE_JIT="1")
+    assert done.stdout.strip() == "[[28.0, 28.0, 28.0]] False", done.stderr
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+def test_compiled_code_goes_to_the_named_folder_and_numba_keeps_its_own_setting(tmp_path: Path) -> None:
+    code = RUN + "import numba; print(repr(numba.config.CACHE_DIR))"
+    done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.splitlines() == ["[[28.0, 28.0, 28.0]] True", repr(str(tmp_path))], done.stderr
+    folder = tmp_path / "refsample" / jit.source_hash()
+    assert list(folder.rglob("*.nbi")), "an index file of numba's cache"
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+def test_without_a_writable_cache_kernels_still_run(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder", encoding="utf-8")
+    done = python(RUN, NUMBA_CACHE_DIR=str(blocked))
+    assert done.stdout.strip() == "[[28.0, 28.0, 28.0]] True", done.stderr
+
+
+WORKQUEUE = """
+import threading, numpy as np, numba
+from refsample_kernels.linear import linear
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((128, 64)).astype('f4'), rng.standard_normal((256, 64)).astype('f4')
+outs = [np.empty((128, 256), np.float32) for _ in range(4)]
+def work(out):
+    for _ in range(40):
+        linear(x, w, np.empty(0, np.float32), out)
+threads = [threading.Thread(target=work, args=(out,)) for out in outs]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(numba.threading_layer(), all((out == outs[0]).all() for out in outs))
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="no threads with the JIT off")
+def test_python_threads_may_share_parallel_kernels_on_workqueue() -> None:
+    """Without the lock numba aborts the process here: 'Concurrent access has been detected'."""
+    done = python(WORKQUEUE, NUMBA_THREADING_LAYER="workqueue")
+    assert done.stdout.strip() == "workqueue True", done.stderr
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="no threads with the JIT off")
+def test_thread_counts_give_the_same_bits_and_wrong_ones_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((90, 70)).astype(np.float32), rng.standard_normal((130, 70)).astype(np.float32)
+    none, outs = np.empty(0, np.float32), []
+    before = jit.threads()
+    try:
+        for count in sorted({1, before}):
+            jit.set_threads(count)
+            assert jit.threads() == count
+            outs.append(np.empty((90, 130), np.float32))
+            linear(x, w, none, outs[-1])
+        for count in (0, -1, 10_000):
+            with pytest.raises(ValueError, match=f"threads={count}: must be in 1.."):
+                jit.set_threads(count)
+    finally:
+        jit.set_threads(before)
+    np.testing.assert_array_equal(outs[0], outs[-1])
+
+
+def test_the_cache_folder_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jit.cache_folder() == tmp_path / "refsample" / jit.source_hash()
+    first = jit.source_hash()
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: real(self) + (b"#" if self.name == "linear.py" else b""))
+    assert jit.source_hash() != first
