@@ -73,7 +73,7 @@ def create_app(
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: http_error, Exception: crash})
     app.router.redirect_slashes = False
-    app.state.closing = site.closing
+    app.state.site = site
     return app
 
 
@@ -145,7 +145,7 @@ class LocalServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._thread is not None and self._socket is not None
-        self._app.state.closing.set()  # answers under way end at their next token
+        self._app.state.site.closing.set()  # answers under way end at their next token
         self._server.should_exit = True
         self._thread.join(timeout=30)
         self._socket.close()

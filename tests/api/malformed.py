@@ -7,6 +7,7 @@ from typing import Any
 SAY = {"prompt": "Once upon a time", "max_tokens": 2}
 ASK = {"messages": [{"role": "user", "content": "Name an animal."}], "max_tokens": 2}
 BIG = 2**63
+USAGE = {"include_usage": 1}
 
 Case = tuple[str, Any, str, str]
 
@@ -79,7 +80,7 @@ MALFORMED: list[Case] = [
     ("completions", say(logit_bias={"5": 1.5}), "logit_bias", "integers"),
     ("completions", say(stream="yes"), "stream", "must be true or false"),
     ("completions", say(stream_options={"include_usage": True}), "stream_options", "only be sent with stream"),
-    ("completions", say(stream=True, stream_options={"include_usage": 1}), "stream_options.include_usage", "true or false"),
+    ("completions", say(stream=True, stream_options=USAGE), "stream_options.include_usage", "true or false"),
     ("completions", say(stream=True, stream_options=[]), "stream_options", "must be an object"),
     ("completions", say(echo="yes"), "echo", "must be true or false"),
     ("completions", say(suffix=5), "suffix", "must be a string"),

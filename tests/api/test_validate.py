@@ -75,11 +75,11 @@ def test_prompt_forms(prompt: Any, wanted: Any) -> None:
 
 
 def test_everything_arrives() -> None:
-    body = say(
-        temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.2, presence_penalty=-1, frequency_penalty=2,
-        logit_bias={"5": -100, "6": 3.0}, n=2, seed=-(2**63), stop=["a", "b"], stop_token_ids=[4], ignore_eos=True,
-        min_tokens=1, logprobs=0, best_of=4, echo=True, include_stop_str_in_output=True, user="me", model="tiny",
-    )  # fmt: skip
+    sampled = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "repetition_penalty": 1.2}
+    sampled |= {"presence_penalty": -1, "frequency_penalty": 2, "logit_bias": {"5": -100, "6": 3}}
+    ended = {"stop": ["a", "b"], "stop_token_ids": [4], "ignore_eos": True, "min_tokens": 1}
+    shown = {"logprobs": 0, "best_of": 4, "echo": True, "include_stop_str_in_output": True}
+    body = say(n=2, seed=-(2**63), user="me", model="tiny", **sampled, **ended, **shown)
     request = read(body)
     made, sampling = request.generation, request.generation.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.5, 0.9, 7, 0.1)
@@ -130,7 +130,8 @@ def test_what_has_no_effect_is_listed() -> None:
         stream_options={"include_usage": True, "include_obfuscation": True, "bar": 1},
     )  # fmt: skip
     wanted = (
-        "colour", "foo", "metadata", "service_tier", "store", "stream_options.bar", "stream_options.include_obfuscation",
+        "colour", "foo", "metadata", "service_tier", "store", "stream_options.bar",
+        "stream_options.include_obfuscation",
     )  # fmt: skip
     assert read(body, "chat").ignored == wanted
 
