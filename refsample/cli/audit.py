@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -46,12 +45,11 @@ def verify(
 
     progress, key = Progress(), key_from(api_key_env)
     known = None if reference == "none" else reference
-    settings = {"max_tokens": max_tokens, "seed": seed, "only": only}
     if dry_run:
-        return rehearse(url, endpoint_model, known, (spec, engine, profile), settings, as_json)
+        return rehearse(url, endpoint_model, known, (spec, engine, profile), max_tokens, seed, only, as_json=as_json)
     report = verify_endpoint(
         url, known, spec, engine, profile, model=endpoint_model, api_key=key, out=out,
-        on_request=progress.requests(f"verifying {url}"), **settings,
+        max_tokens=max_tokens, seed=seed, only=only, on_request=progress.requests(f"verifying {url}"),
     )  # fmt: skip
     progress.clear()
     return tell(report, as_json)
@@ -59,7 +57,7 @@ def verify(
 
 def rehearse(
     url: str, endpoint_model: str, reference: str | None, claims: tuple[str, str | None, str],
-    settings: dict[str, Any], as_json: bool,
+    max_tokens: int | None, seed: int | None, only: tuple[str, ...], *, as_json: bool,
 ) -> int:  # fmt: skip
     """Put the questions to the reference itself, on this machine, and say how many there are: URL is not touched.
 
@@ -73,7 +71,7 @@ def rehearse(
     with LocalServer(create_app({endpoint_model: model}, claims[0])) as here:
         report = verify_endpoint(
             here, None if reference is None else model, *claims, model=endpoint_model,
-            on_request=progress.requests("rehearsing here"), **settings,
+            max_tokens=max_tokens, seed=seed, only=only, on_request=progress.requests("rehearsing here"),
         )  # fmt: skip
     progress.clear()
     checks = [{"id": c.id, "area": c.area, "requests": c.requests, "tokens": c.tokens} for c in report.checks]

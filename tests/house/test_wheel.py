@@ -45,10 +45,10 @@ def test_works_unpacked(wheel: Path, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import json, refsample, refsample_kernels.jit\n"
-        "from refsample.spec import load\n"
+        "from refsample.spec import load, provider\n"
         "model = refsample.load('tiny')\n"
         "print(json.dumps([refsample.__file__, refsample_kernels.jit.__file__, str(load.folder()),"
-        " list(load.engines()), list(load.providers()), model.config.vocab_size > 0]))"
+        " list(load.engines()), list(provider.providers()), model.config.vocab_size > 0]))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
