@@ -23,11 +23,11 @@ HEAD = 2048
 
 def keep_ranked(logits: Floats, count: int, ties: str = "low_id") -> Mask:
     """The `count` best tokens. Ties at the last place: "low_id", "high_id", or "all" of them stay (more than count)."""
-    size = logits.size
     alive: Mask = logits > -np.inf  # [V]
-    if count >= size or count >= np.count_nonzero(alive):
+    values = logits[alive]  # [survivors]: partitions are slow among many equal values
+    if count >= values.size:
         return alive
-    last = np.partition(logits, size - count)[size - count]
+    last = np.partition(values, values.size - count)[values.size - count]
     kept: Mask = logits >= last if ties == "all" else logits > last  # [V]
     if ties == "all":
         return kept
@@ -55,14 +55,14 @@ def keep_top_p(logits: Floats, p: float, rule: str, ties: str, least: int = 1, t
 def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None) -> int:
     """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 where p = 0."""
     top = logits.max()
-    whole = float(np.exp(logits - top).sum()) if total is None else math.exp(total - top)
-    if logits.size > 2 * HEAD:
-        head = np.sort(np.partition(logits, logits.size - HEAD)[-HEAD:])[::-1]  # [HEAD]
-        above = np.cumsum(np.exp(head - top)) / whole
+    depths = top - logits[logits > -np.inf]  # [survivors] nats below the maximum
+    whole = float(np.exp(-depths).sum()) if total is None else math.exp(total - top)
+    if depths.size > 2 * HEAD:
+        head = np.sort(np.partition(depths, HEAD)[:HEAD])  # [HEAD]
+        above = np.cumsum(np.exp(-head)) / whole
         if above[-1] > p + ROUNDING:
             return _ranks_below(above, p, rule)
-    ranked = np.sort(logits)[::-1]  # [V]
-    return _ranks_below(np.cumsum(np.exp(ranked - top)) / whole, p, rule)
+    return _ranks_below(np.cumsum(np.exp(-np.sort(depths))) / whole, p, rule)
 
 
 def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:
