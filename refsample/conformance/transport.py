@@ -7,6 +7,7 @@ judged again with no endpoint (`Recording`). Keys travel in headers and are neve
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Exchange:
         """The `data:` payloads of a server-sent event stream, in order (WHATWG framing, any newline)."""
         payloads: list[str] = []
         lines: list[str] = []
-        for line in [*self.text.splitlines(), ""]:
+        # Not splitlines: U+2028 and its like are text here.
+        for line in [*re.split("\r\n|\r|\n", self.text), ""]:
             if line.startswith("data:"):
                 lines.append(line[5:].removeprefix(" "))
             elif not line and lines:
@@ -81,17 +83,24 @@ class HttpEndpoint:
         if scheme not in ("http", "https"):
             raise EndpointError(f"{url!r} is not an http or https URL: write it as http://HOST:PORT")
         self._error = httpx2.HTTPError
+        self._dropped = httpx2.RemoteProtocolError
 
     @property
     def url(self) -> str:
         return self._url
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
-        """One request; busy answers (429, 502-504) are tried again up to five times, as Retry-After asks."""
+        """One request; busy answers (429, 502-504) are tried again up to five times, as Retry-After asks.
+
+        A connection that ends without an answer is tried again once. EndpointError where no answer comes.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = self._client.request(method, self._url + path, json=body)
             except self._error as error:
+                # A server may close a kept connection just as it is used again (llama.cpp does after a stream).
+                if attempt == 1 and isinstance(error, self._dropped):
+                    continue
                 raise EndpointError(f"{method} {self._url}{path} failed: {error or type(error).__name__}") from error
             if response.status_code not in RETRIED or attempt == ATTEMPTS:
                 break

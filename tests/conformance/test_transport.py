@@ -1,6 +1,7 @@
 """The HTTP endpoint against a real server on loopback: retries, errors, no key in the record; and the recording."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -55,6 +56,39 @@ def test_a_busy_answer_is_tried_again_and_the_key_is_not_recorded(busy: str) -> 
     assert exchange.json() == {"prompt": "é"}
     assert SEEN == [("/v1/completions", "Bearer very-secret")] * 2
     assert "very-secret" not in repr(recorder.exchanges)
+
+
+def test_a_kept_connection_that_the_server_dropped_is_opened_again() -> None:
+    """As llama.cpp does after a stream: it keeps the connection by its headers and closes it all the same."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    questions: list[bytes] = []
+
+    def answer_once_a_connection(count: int) -> None:
+        for _ in range(count):
+            connection, _address = listener.accept()
+            with connection:
+                questions.append(connection.recv(65536))
+                if len(questions) != 2:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        listener.close()
+
+    thread = threading.Thread(target=answer_once_a_connection, args=(3,))
+    thread.start()
+    endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=10.0)
+    assert endpoint.send("GET", "/one").status == 200
+    second = endpoint.send("GET", "/two")
+    assert (second.status, second.attempts) == (200, 2)
+    thread.join()
+    with pytest.raises(EndpointError, match="GET .*/three failed"):
+        endpoint.send("GET", "/three")
+    endpoint.close()
+    assert [question.split()[1] for question in questions] == [b"/one", b"/two", b"/two"]
+
+
+def test_only_line_ends_end_a_line_of_a_stream() -> None:
+    text = 'data: {"text":"a\u2028b\x85c"}\r\n\r\ndata: 1\rdata: 2\n\ndata: [DONE]\n\n'
+    exchange = Exchange("POST", "/a", None, 200, "text/event-stream", text)
+    assert exchange.events() == ['{"text":"a\u2028b\x85c"}', "1\n2", "[DONE]"]
 
 
 def test_nobody_there() -> None:
