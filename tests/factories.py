@@ -35,7 +35,27 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+YARN_PRECISE = YARN | {"truncate": False, "mscale": 0.7, "mscale_all_dim": 1.0, "beta_fast": 16.0, "beta_slow": 2.0}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+CASES: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "one_to_one": {"kv_heads": 4, "seed": 1},
+    "four_to_one": {"heads": 8, "kv_heads": 2, "width": 64, "tied": False, "seed": 2},
+    "eight_to_one": {"heads": 8, "kv_heads": 1, "width": 64, "seed": 3},
+    "wide_heads": {"head_width": 20, "seed": 4},
+    "biases": {"attention_bias": True, "mlp_bias": True, "dtype": "float16", "seed": 5},
+    "float32": {"dtype": "float32", "theta": 5e5, "tied": False, "seed": 6},
+    "float16_sharded": {"dtype": "float16", "shards": 3, "seed": 7},
+    "llama3": {"rope": LLAMA3, "theta": 5e5, "seed": 8},
+    "llama3_old_sharded": {"rope": LLAMA3, "theta": 5e5, "old_rope": True, "shards": 2, "seed": 9},
+    "linear_old": {"rope": LINEAR, "old_rope": True, "seed": 10},
+    "linear": {"rope": LINEAR, "seed": 11},
+    "yarn": {"rope": YARN, "seed": 12},
+    "yarn_precise_old": {"rope": YARN_PRECISE, "old_rope": True, "dtype": "float32", "seed": 13},
+    "odd_sizes": {"width": 36, "heads": 6, "kv_heads": 3, "feed_forward": 50, "layers": 3, "seed": 14},
+}
+"""Changes to `Shape`: what the issue names, each read by goldens and by the parity lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +129,8 @@ def config_of(shape: Shape) -> dict[str, Any]:
 
 def random_tensors(shape: Shape) -> dict[str, NDArray[np.float32]]:
     """Checkpoint names -> random values, scaled so that activations stay near one and logits differ by several nats."""
-    rng = np.random.default_rng(shape.seed)
-    width, heads = shape.width, shape.head_width or shape.width // shape.heads
+    rng = np.random.RandomState(shape.seed)  # its streams are frozen for good, unlike those of default_rng
+    width, head = shape.width, shape.head_width or shape.width // shape.heads
 
     def matrix(out: int, inp: int) -> NDArray[np.float32]:
         return (rng.standard_normal((out, inp)) / np.sqrt(inp)).astype(np.float32)
@@ -121,7 +141,7 @@ def random_tensors(shape: Shape) -> dict[str, NDArray[np.float32]]:
     def bias(size: int) -> NDArray[np.float32]:
         return (0.2 * rng.standard_normal(size)).astype(np.float32)
 
-    query, key, inner = shape.heads * heads, shape.kv_heads * heads, shape.feed_forward
+    query, key, inner = shape.heads * head, shape.kv_heads * head, shape.feed_forward
     tensors = {"model.embed_tokens.weight": (0.5 * rng.standard_normal((shape.vocab_size, width))).astype(np.float32)}
     for layer in range(shape.layers):
         prefix = f"model.layers.{layer}."
