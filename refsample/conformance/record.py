@@ -19,11 +19,19 @@ from refsample.errors import RecordError
 RUN, EXCHANGES = "run.json", "exchanges.jsonl"
 
 
-def write_record(folder: Path, report: Report, exchanges: Sequence[Exchange], settings: Mapping[str, Any]) -> None:
-    """Write a run to `folder`, which is made; an earlier record there is an error, never overwritten."""
+def make_room(folder: Path) -> None:
+    """Make the folder of a record, before anything is spent. Raises RecordError where there is one or none can be."""
     if (folder / RUN).exists():
         raise RecordError(f"{folder} holds a record already: name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def write_record(folder: Path, report: Report, exchanges: Sequence[Exchange], settings: Mapping[str, Any]) -> None:
+    """Write a run to `folder`, which is made; an earlier record there is an error, never overwritten."""
+    make_room(folder)
     lines = [json.dumps(asdict(exchange), ensure_ascii=False) for exchange in exchanges]
     (folder / EXCHANGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     run = {"settings": dict(settings), "report": report.to_dict()}
@@ -34,7 +42,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], list[Exchange]]:
     """(run, exchanges) of a record. Raises RecordError that names the file and line at fault."""
     try:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        lines = (folder / EXCHANGES).read_text(encoding="utf-8").splitlines()
+        # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
+        lines = (folder / EXCHANGES).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise RecordError(
             f"{folder} is no record of a verification: {error.strerror} ({Path(error.filename).name})"

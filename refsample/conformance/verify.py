@@ -10,7 +10,7 @@ from refsample import __version__
 from refsample.conformance.campaign import Plan, run
 from refsample.conformance.oracle import Oracle
 from refsample.conformance.probes import PROFILES
-from refsample.conformance.record import write_record
+from refsample.conformance.record import make_room, write_record
 from refsample.conformance.report import Check, Report
 from refsample.conformance.session import Session, Target
 from refsample.conformance.transport import Endpoint, HttpEndpoint, Recorder
@@ -48,6 +48,8 @@ def verify(
     only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
     """
     plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only))
+    if out is not None:
+        make_room(out)
     asked = HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint
     recorder = Recorder(asked)
     try:

@@ -64,6 +64,8 @@ def test_faulty_is_one_and_the_record_says_so_again(cli: Cli, without_top_k: str
     lines = got.out.splitlines()
     assert any(line.strip().startswith("DIFFERS  law.top_k ") for line in lines)
     assert any(line.startswith("likeliest: top_k_ignored (") for line in lines)
+    used = cli("verify", without_top_k, *arguments, "--out", str(record))
+    assert used.code == 2 and "holds a record already" in used.err
     command = next(line for line in lines if line.startswith("refsample verify ") and line.endswith("--only law.top_k"))
     again = cli("judge", str(record))
     assert (again.code, again.out) == (1, got.out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pty
 import re
 import select
 import subprocess
@@ -188,6 +187,7 @@ def test_conversation_ends_with_the_input(capsys: pytest.CaptureFixture[str]) ->
 
 def test_chat_at_a_real_terminal() -> None:
     """A person at a terminal: a question, its answer, /exit."""
+    pty = pytest.importorskip("pty", reason="a system without pseudo-terminals")
     ours, theirs = pty.openpty()
     path = os.pathsep.join(str(package.parent) for package in PACKAGES)
     process = subprocess.Popen(
