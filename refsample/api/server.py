@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from refsample.api.answer import default_behaviour
 from refsample.api.site import Site, generating, guarded, health, model_card, model_list
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 8 << 20
 """Bytes of the largest body that is read: many times any context in token ids."""
+_PATH = "/:@!$&'()*+,;=-._~"
+"""What stays as it is where a path is shown; the rest, line breaks too, is percent-encoded."""
 
 
 def create_app(
@@ -62,7 +65,7 @@ def create_app(
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        where = f"{request.method} {request.url.path}"
+        where = f"{request.method} {quote(request.scope["path"], safe=_PATH)}"
         if error.status_code == 405:
             return site.fail("method", f"this path does not take the method of {where}", headers=error.headers)
         return site.fail("unknown_path", f"unknown URL: {where}")

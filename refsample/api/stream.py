@@ -75,30 +75,37 @@ def _completion_choices(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chun
             offsets[index] += sum(len(token) for token in logprobs["tokens"])
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
 
+    def finish(index: int, reason: str) -> Chunk:
+        return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
+
     echoed = echo(job)
     for index in range(len(offsets) if echoed else 0):
         yield delta(index, *echoed[index // n])
-    finish = {"text": "", "logprobs": None}
+    open_choices = dict.fromkeys(range(len(offsets)))
     for event in events:
         index = event.prompt_index * n + event.choice
         if event.text or event.logprobs is not None:
             yield delta(index, event.text, [event.logprobs])
         if event.finish_reason is not None:
-            yield {"index": index, **finish, "finish_reason": event.finish_reason}
-    if job.params.max_tokens == 0:
-        for index in range(len(offsets)):
-            yield {"index": index, **finish, "finish_reason": "length"}
+            del open_choices[index]
+            yield finish(index, event.finish_reason)
+    for index in open_choices:  # max_tokens = 0: no event at all
+        yield finish(index, "length")
 
 
 def _chat_choices(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
     def choice(index: int, delta: Mapping[str, Any], logprobs: Any = None, finish: str | None = None) -> Chunk:
         return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
 
-    for index in range(job.params.n):
+    open_choices = dict.fromkeys(range(job.params.n))
+    for index in open_choices:
         yield choice(index, {"role": "assistant", "content": "", "refusal": None})
     for event in events:
         if event.text or event.logprobs is not None:
             rows = [] if event.logprobs is None else [event.logprobs]
             yield choice(event.choice, {"content": event.text}, chat_logprobs(job, rows))
         if event.finish_reason is not None:
+            del open_choices[event.choice]
             yield choice(event.choice, {}, None, event.finish_reason)
+    for index in open_choices:  # max_tokens = 0: no event at all
+        yield choice(index, {}, None, "length")

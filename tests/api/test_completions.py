@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import refsample
 from refsample.api.answer import default_behaviour
@@ -19,6 +21,8 @@ from refsample.spec.provider import Reading, provider
 from refsample_kernels.softmax import log_softmax
 from tests.api import schemas
 from tests.api.joined import comparable
+from tests.generation.scripted import byte, scripted
+from tests.text.vocabularies import byte_level
 
 ONCE = "Once upon a time"
 
@@ -184,9 +188,27 @@ def test_best_of(model: Model) -> None:
     assert answer(model, best_of=3, n=3)["choices"] == answer(model, n=3)["choices"]
 
 
-def test_best_of_counts_the_end_and_keeps_the_first_of_equals(model: Model) -> None:
-    same = answer(model, best_of=4, n=2, temperature=0)
-    assert texts(same) == texts(answer(model, n=2, temperature=0))
+def test_best_of_counts_the_end_token(tmp_path: Path) -> None:
+    """Ending at once has probability 1/2; "a" has 0.3, then ends for sure: (ln 0.3 + 0) / 2 > ln 1/2."""
+    byte_level(tmp_path)
+
+    def law(ids: tuple[int, ...]) -> NDArray[np.float64]:
+        logits = np.full(259, -np.inf)  # [V]
+        chances = {0: 1.0} if ids[-1] == byte("a") else {0: 0.5, byte("a"): 0.3, byte("b"): 0.2}
+        for token_id, chance in chances.items():
+            logits[token_id] = np.log(chance)
+        return logits
+
+    body = {"prompt": [byte("x")], "max_tokens": 4, "seed": 1, "best_of": 20}
+    assert texts(complete(scripted(tmp_path, law), body)) == ["a"]
+
+
+def test_best_of_keeps_the_first_of_equals(tmp_path: Path) -> None:
+    byte_level(tmp_path)
+    level = scripted(tmp_path, lambda ids: np.zeros(259))
+    body = {"prompt": [byte("x")], "max_tokens": 3, "seed": 1, "ignore_eos": True}
+    every, best = complete(level, {**body, "n": 6}), complete(level, {**body, "best_of": 6, "n": 2})
+    assert len(set(texts(every))) == 6 and texts(best) == texts(every)[:2]
 
 
 def test_suffix_is_fill_in_middle(model: Model) -> None:

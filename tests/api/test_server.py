@@ -109,6 +109,7 @@ def test_unknown_models_paths_and_methods(client: httpx2.Client) -> None:
     refused(response, 405, "method_not_supported")
     assert "POST" in response.headers["allow"]
     refused(client.delete("/v1/models"), 405)
+    assert refused(client.get("/v1/%0Ax%22"), 404).endswith("GET /v1/%0Ax%22")
 
 
 def test_a_body_that_is_too_large(client: httpx2.Client) -> None:
