@@ -43,7 +43,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], list[Exchange]]:
     try:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
         # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
-        lines = (folder / EXCHANGES).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        text = (folder / EXCHANGES).read_bytes().decode("utf-8")
+        lines = [line for line in text.split("\n") if line]
     except OSError as error:
         raise RecordError(
             f"{folder} is no record of a verification: {error.strerror} ({Path(error.filename).name})"
