@@ -65,7 +65,8 @@ def create_app(
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        where = f"{request.method} {quote(request.scope["path"], safe=_PATH)}"
+        path = quote(request.scope["path"], safe=_PATH)
+        where = f"{request.method} {path}"
         if error.status_code == 405:
             return site.fail("method", f"this path does not take the method of {where}", headers=error.headers)
         return site.fail("unknown_path", f"unknown URL: {where}")
