@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def test_data_is_inside(wheel: Path) -> None:
     assert {f"refsample/tiny/{name}" for name in tiny} <= names
     assert "refsample/py.typed" in names
     assert not [name for name in names if name.endswith((".nbi", ".nbc", ".pyc"))]
+
+
+def test_the_way_through_an_sdist_is_the_same(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an index would hold: sdist first, the wheel from it."""
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / str(hatchling.build_sdist(str(tmp_path)))) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    monkeypatch.chdir(source)
+    again = tmp_path / str(hatchling.build_wheel(str(tmp_path)))
+    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
 def test_works_unpacked(wheel: Path, tmp_path: Path) -> None:
