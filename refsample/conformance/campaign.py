@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from refsample.conformance.contract import contract_findings
 from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
 from refsample.conformance.faults import FAULTS
 from refsample.conformance.identity import STAGE, identity_findings, seed_finding
 from refsample.conformance.law import law_findings
 from refsample.conformance.oracle import OTHER_MODEL, Oracle
 from refsample.conformance.probes import Budget
+from refsample.conformance.refusals import contract_findings
 from refsample.conformance.report import Check, Finding, Report, Verdict, mark_known, worst
 from refsample.conformance.session import Kind, Session, discover
 from refsample.spec.provider import ProviderSpec
@@ -84,14 +84,16 @@ def _documented(check: Check, engine: EngineSpec) -> Check:
     return check
 
 
-def _decided(check: Check, evidence: Evidence, area_differs: bool, conditional: bool) -> Check:
-    """A statistical check's own verdict, once its area is decided."""
+def _decided(check: Check, evidence: Evidence, differs: bool, cause: str | None) -> Check:
+    """A statistical check's own verdict, once its area is decided; `cause` is a fault elsewhere that explains it."""
     if check.verdict != "consistent" or not evidence.gains or check.e_value is None:
         return check
     suspect = bool(evidence.proofs) or check.e_value >= math.exp(SUSPECT)
-    if conditional and suspect:
-        return replace(check, verdict="inconclusive", evidence=f"{check.evidence}; the model itself differs")
-    return replace(check, verdict="inconsistent") if area_differs and suspect else check
+    if not (differs and suspect):
+        return check
+    if cause is not None and evidence.gains.get(cause, 0.0) > SUSPECT:
+        return replace(check, verdict="inconclusive", evidence=f"{check.evidence}; {cause} explains it")
+    return replace(check, verdict="inconsistent")
 
 
 def _differs(findings: Sequence[Finding], threshold: float) -> bool:
@@ -100,35 +102,30 @@ def _differs(findings: Sequence[Finding], threshold: float) -> bool:
 
 
 def _report(session: Session, plan: Plan, findings: Sequence[Finding], oracle: Oracle | None) -> Report:
-    named = [name for name, _ in posterior([f.evidence for f in findings])][:1]
     of = {area: [f for f in findings if f.check.area == area] for area in ("contract", "model", "law")}
-    model_differs = _differs(of["model"], THRESHOLDS["model"])
-    law_differs = _differs(of["law"], THRESHOLDS["law"])
-    by_model = model_differs and (named[0] == OTHER_MODEL or named[0] in FAULTS and FAULTS[named[0]].area == "model")
+    differs = {area: _differs(of[area], THRESHOLDS[area]) for area in ("model", "law")}
+    faults = likeliest([f.evidence for f in findings])
+    cause = faults[0][0] if faults else None
+    home = _home(cause)
     checks: list[Check] = []
     for found in findings:
-        area = found.check.area
-        if area == "contract":
-            stage = found.check.id == STAGE.id
-            differs = stage and _differs([found], THRESHOLDS[STAGE.id])
-            check = _decided(found.check, found.evidence, differs, by_model) if stage else found.check
-        else:
-            differs = model_differs if area == "model" else law_differs
-            check = _decided(found.check, found.evidence, differs, by_model and area == "law")
+        check, area = found.check, found.check.area
+        if area != "contract":
+            check = _decided(check, found.evidence, differs[area], cause if home != area else None)
+        elif check.id == STAGE.id:
+            stage = _differs([found], THRESHOLDS[STAGE.id])
+            check = _decided(check, found.evidence, stage, cause if home != area else None)
         if check.verdict == "inconsistent" and check.reproduce is None:
             check = replace(check, reproduce=_command(session, plan, check.id))
         checks.append(_documented(check, plan.engine))
-    verdicts = {
-        area: _area(area, checks, differs)
-        for area, differs in (("contract", False), ("model", model_differs), ("law", law_differs and not by_model))
-    }
+    verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
+    verdicts |= {area: "inconsistent" for area in differs if differs[area] and home in (None, area)}
     return _assemble(session, plan, findings, checks, verdicts, oracle)
 
 
-def _area(area: str, checks: Sequence[Check], differs: bool) -> Verdict:
-    if differs:
-        return "inconsistent"
-    return worst([c.verdict for c in checks if c.area == area])
+def _home(cause: str | None) -> str | None:
+    """Area that a fault belongs to."""
+    return "model" if cause == OTHER_MODEL else FAULTS[cause].area if cause is not None else None
 
 
 def _assemble(

@@ -20,7 +20,9 @@ Floats = NDArray[np.float64]
 MIX = 0.02
 """Share of the honest law mixed into every alternative, so that one token never ends a bet."""
 CAP = 8.0
-"""Largest gain (nats) from one position of a magnitude test: residuals in one position are dependent."""
+"""Largest gain (nats) from one greedy position."""
+FREEDOM = 4.0
+"""Degrees of freedom of the residuals' Student t: error bars are estimates, and tails of kernel noise are heavy."""
 IMPOSSIBLE = 1e-9
 """Stands for probability 0 in a gain; the verdict of such a token is a proof, not this number."""
 PRECISION_HYPOTHESES = frozenset({"weights_int4", "other_model"})
@@ -116,15 +118,14 @@ class Tally:
         )
 
 
-def log_normal(residual: float, sigma: float) -> float:
-    """ln density of N(0, sigma^2) without its constant."""
-    return -math.log(sigma) - 0.5 * (residual / sigma) ** 2
+def log_density(residual: float, sigma: float) -> float:
+    """ln density of a residual whose scale is sigma (Student t), without its constant."""
+    return -math.log(sigma) - 0.5 * (FREEDOM + 1.0) * math.log1p((residual / sigma) ** 2 / FREEDOM)
 
 
 def residual_gain(residual: float, sigma: float, base_residual: float, base_sigma: float) -> float:
-    """Gain of one position of returned logprobs (S8), capped: each rms residual against its own expected size."""
-    gain = log_normal(residual, sigma) - log_normal(base_residual, base_sigma)
-    return min(CAP, max(-CAP, gain))
+    """Gain of one position of returned logprobs (S8): each rms residual against its own expected size."""
+    return log_density(residual, sigma) - log_density(base_residual, base_sigma)
 
 
 def flip_probability(margin: float, sigma: float) -> float:
@@ -132,7 +133,12 @@ def flip_probability(margin: float, sigma: float) -> float:
     return max(IMPOSSIBLE, 0.5 * math.erfc(margin / (2.0 * sigma)))
 
 
-def flip_gain(flipped: bool, margin: float, sigma: float, base_sigma: float) -> float:
-    """Gain of one greedy position: the token was, or was not, the reference's best."""
-    p, q = flip_probability(margin, base_sigma), flip_probability(margin, sigma)
-    return min(CAP, max(-CAP, math.log(q / p) if flipped else math.log1p(-q) - math.log1p(-p)))
+def flip_gain(flipped: bool, margin: float, sigma: float, base_sigma: float, followed: float = 1.0) -> float:
+    """Gain of one greedy position: the token was, or was not, the reference's best.
+
+    followed: the alternative's own probability of that token at temperature 0: below 1 where it does not take it so.
+    """
+    p = flip_probability(margin, base_sigma)
+    stays = max(IMPOSSIBLE, followed * (1.0 - flip_probability(margin, sigma)))
+    gain = math.log(max(IMPOSSIBLE, 1.0 - stays) / p) if flipped else math.log(stays) - math.log1p(-p)
+    return min(CAP, max(-CAP, gain))

@@ -29,6 +29,8 @@ OTHER_SIGMA = 3.0
 UNTOLD = -9000.0
 """Reported values below this stand for -inf (decision 32)."""
 
+GREEDY_PARAMS = SamplingParams(temperature=0.0)
+
 Rows = Mapping[str, NDArray[np.float32]]
 
 
@@ -121,17 +123,28 @@ def _compare_path(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], tex
         if flipped and margin > SLACK_SIGMAS * sigmas[HONEST][t]:
             before = shown[t - 1][-30:] if t else ""
             proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
-        tally.add(
-            {h.name: flip_gain(flipped, margin, sigmas[_scale(h)][t], sigmas[HONEST][t]) for h in oracle.faults},
-            {},
-            proof,
-        )
+        gains = {}
+        for h in oracle.faults:
+            behaviour = h.behaviour or oracle.honest
+            followed = 1.0
+            if behaviour.precision == HONEST:
+                law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, behaviour, ids, path[:t])
+                followed = float(law.probs[path[t]])
+            gains[h.name] = flip_gain(flipped, margin, sigmas[_scale(h)][t], sigmas[HONEST][t], followed)
+        tally.add(gains, {}, proof)
         if flipped:
             return
 
 
 def _token_id(oracle: Oracle, reported: Reported) -> int | None:
-    """The one token that looks like this from outside; None where none or several do."""
+    """The one token that looks like this from outside; None where none or several do.
+
+    An id is believed only where its bytes are those reported: llama.cpp lumps text it held back into a later entry.
+    """
+    if reported.id is not None and 0 <= reported.id < oracle.model.tokenizer.vocab_size:
+        special = oracle.model.tokenizer.is_special(reported.id)
+        fits = special or oracle.model.tokenizer.token_bytes(reported.id) == reported.raw
+        return reported.id if fits else None
     if reported.raw is not None:
         return oracle.id_of_bytes.get(reported.raw)
     kind = oracle.index.get(reported.text)

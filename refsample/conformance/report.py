@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from refsample.conformance.evidence import Evidence
-from refsample.conformance.transport import Exchange
 
 Verdict = Literal["consistent", "inconsistent", "inconclusive"]
 Mark = Literal["consistent", "inconsistent", "inconclusive", "known", "skipped"]
@@ -44,7 +43,6 @@ class Finding:
 
     check: Check
     evidence: Evidence = field(default_factory=Evidence)
-    exchange: Exchange | None = None
 
 
 def finding(
@@ -52,19 +50,14 @@ def finding(
     area: Area,
     title: str,
     fine: bool,
-    evidence_text: str,
+    said: str,
     reproduce: str | None,
     *,
     evidence: Evidence | None = None,
-    exchange: Exchange | None = None,
 ) -> Finding:
     """A yes-or-no check: consistent or inconsistent, with the command that repeats it where it failed."""
     mark: Mark = "consistent" if fine else "inconsistent"
-    return Finding(
-        Check(check, area, title, mark, evidence_text, reproduce=None if fine else reproduce),
-        evidence or Evidence(),
-        exchange,
-    )
+    return Finding(Check(check, area, title, mark, said, reproduce=None if fine else reproduce), evidence or Evidence())
 
 
 @dataclass(frozen=True, slots=True)

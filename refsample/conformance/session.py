@@ -119,7 +119,7 @@ def tokens_of(exchange: Exchange) -> int:
     if answer is None:
         return 0
     count = (answer.usage or {}).get("completion_tokens")
-    return count if isinstance(count, int) and count >= 0 else len(answer.choices)
+    return max(count, len(answer.choices)) if isinstance(count, int) else len(answer.choices)
 
 
 def error_text(exchange: Exchange) -> str:

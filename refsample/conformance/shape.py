@@ -29,16 +29,16 @@ def _at(value: Any, path: str) -> Iterator[Any]:
             yield from _at(item, rest)
 
 
-def shape_errors(body: Any, fields: Mapping[str, FieldSpec]) -> list[str]:
-    """What is wrong with an answer's fields: one short line each; empty if it is as promised."""
+def shape_errors(body: Any, fields: Mapping[str, FieldSpec]) -> list[tuple[str, str]]:
+    """(path, problem) of every field that is not as promised."""
     if not isinstance(body, Mapping):
-        return ["the answer is not a JSON object"]
-    errors: list[str] = []
+        return [("", "is not a JSON object")]
+    errors: list[tuple[str, str]] = []
     for path, spec in fields.items():
         for value in _at(body, path.removesuffix("[]")):
             problem = _problem(value, spec)
             if problem is not None:
-                errors.append(f"{path} {problem}")
+                errors.append((path, problem))
                 break
     return errors
 

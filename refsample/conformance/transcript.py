@@ -16,11 +16,12 @@ from refsample.conformance.transport import Exchange
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """One token as the endpoint names it: its text, its exact bytes where given, its logprob."""
+    """One token as the endpoint names it: its text, its exact bytes and id where given, its logprob."""
 
     text: str
     raw: bytes | None
     logprob: float | None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ def _number(value: object) -> float | None:
 
 
 def _chat_token(entry: Mapping[str, Any]) -> Reported:
-    return Reported(str(entry.get("token", "")), _bytes(entry.get("bytes")), _number(entry.get("logprob")))
+    token_id = entry.get("id")
+    known_id = token_id if isinstance(token_id, int) and not isinstance(token_id, bool) else None
+    return Reported(str(entry.get("token", "")), _bytes(entry.get("bytes")), _number(entry.get("logprob")), known_id)
 
 
 def _chat_tokens(content: Sequence[Mapping[str, Any]]) -> tuple[ReportedToken, ...]:

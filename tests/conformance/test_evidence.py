@@ -104,7 +104,8 @@ def test_gains_of_magnitude_tests_are_capped_and_fair(margin: float, base: float
 
 def test_a_residual_is_held_against_its_error_bar() -> None:
     assert residual_gain(0.0, 0.1, 0.0, 0.1) == 0.0
-    assert residual_gain(0.3, 0.3, 0.3, 0.01) == CAP  # thirty times the honest error, once that of the fault
+    # thirty times the honest error, once that of the fault: ln(.01/.3) + 2.5 (ln(1 + 900/4) - ln(1 + 1/4))
+    assert residual_gain(0.3, 0.3, 0.3, 0.01) == pytest.approx(-3.4012 + 2.5 * (5.4205 - 0.2231), abs=1e-3)
     assert residual_gain(0.0, 0.3, 0.0, 0.01) == pytest.approx(math.log(0.01 / 0.3))
 
 
