@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from refsample.api.requests import build
 from refsample.api.types import Fields, Request
 from refsample.errors import ParameterError, SpecError
 from refsample.spec.notation import Range, as_integers, fits, is_finite_number, same_json
@@ -32,8 +33,6 @@ def parse(
     `strict`: the page's printed types, ranges and behaviours, and nothing that is not on the page.
     `model`: also check token ids against its vocabulary. `model_required`: the body has to name a model, as over HTTP.
     """
-    from refsample.api.requests import build
-
     if endpoint not in provider.endpoints:
         raise SpecError(f"{provider.title} has no endpoint {endpoint!r}; it has {', '.join(provider.endpoints)}")
     spec = provider.endpoints[endpoint]

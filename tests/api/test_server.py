@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from starlette.applications import Starlette
 
 from refsample.api.completions import complete
 from refsample.api.server import LocalServer, create_app, run
-from refsample.errors import ParameterError
+from refsample.errors import MissingExtraError, ParameterError
 from refsample.generation.model import Model
 from tests.api import schemas
 from tests.api.joined import comparable, joined
@@ -315,3 +317,12 @@ def test_a_port_that_is_taken(url: str, model: Model) -> None:
         run(create_app({"tiny": model}), "127.0.0.1", int(url.rpartition(":")[2]))
     with pytest.raises(ParameterError, match="host='no such host'"):
         run(create_app({"tiny": model}), "no such host", 0)
+
+
+@pytest.mark.parametrize("package", ["starlette.applications", "uvicorn", "starlette.concurrency"])
+def test_without_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("refsample.api.server", "refsample.api.site"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'refsample\[server\]'"):
+        importlib.import_module("refsample.api.server")
