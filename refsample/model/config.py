@@ -136,7 +136,7 @@ def _family(raw: Mapping[str, Any], path: Path) -> Family:
     name = raw.get("model_type")
     if name is None:
         raise MismatchError(f"{path}: model_type is missing")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModelError(f"{path}: model_type={shorten(name)} is not a family that refsample runs ({known})")
     return FAMILIES[name]
@@ -144,7 +144,7 @@ def _family(raw: Mapping[str, Any], path: Path) -> Family:
 
 def _refuse_unknown_switches(raw: Mapping[str, Any], path: Path, family: Family) -> None:
     activation = raw.get("hidden_act", "silu")
-    if activation not in family.activations:
+    if not isinstance(activation, str) or activation not in family.activations:
         known = ", ".join(sorted(family.activations))
         raise UnsupportedModelError(f"{path}: hidden_act={shorten(activation)}, {family.model_type} runs with {known}")
     if raw.get("quantization_config"):

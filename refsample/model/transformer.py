@@ -154,17 +154,15 @@ def _checked(
     parts = []
     for ids, cache in segments:
         if cache.precision != precision:
-            raise ParameterError(
-                "segments", "...", f"a cache of {cache.precision} given to {precision}"
-            )
+            raise ParameterError("segments", "...", f"a cache of {cache.precision} given to {precision}")
         part = _array(ids)
         if part.ndim != 1 or part.size == 0 or part.dtype.kind not in "iu":
             raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers")
         if cache.length + part.size > config.max_position:
             said = f"at most {config.max_position} tokens fit the context"
             raise ContextLengthError("ids", f"{cache.length + part.size} tokens", said, "the model's config")
-        parts.append(part)
-    flat = np.concatenate(parts).astype(np.int64)
+        parts.append(part.astype(np.int64))
+    flat = np.concatenate(parts)
     low, high = int(flat.min()), int(flat.max())
     if low < 0 or high >= config.vocab_size:
         wrong = low if low < 0 else high
