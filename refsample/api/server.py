@@ -72,8 +72,10 @@ def create_app(
         return site.fail("unknown_path", f"unknown URL: {where}")
 
     async def crash(request: Request, error: Exception) -> Response:
-        # starlette raises the error again once this is sent, so the traceback goes to the log and to nobody else
-        return site.fail("internal", "the server had an error while it processed the request")
+        # starlette raises the error again once this is sent, so the traceback goes to the log and to nobody else;
+        # uvicorn then closes the connection, which a client that keeps connections has to be told
+        message = "the server had an error while it processed the request"
+        return site.fail("internal", message, headers={"connection": "close"})
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: http_error, Exception: crash})
     app.router.redirect_slashes = False
@@ -100,12 +102,22 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, but answers under way end at their next token when it is told to stop."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app = self.config.app
+        assert isinstance(app, Starlette)
+        app.state.site.closing.set()
+        await super().shutdown(sockets)
+
+
 def _server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="warning",
         access_log=False, server_header=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def run(
@@ -128,7 +140,6 @@ class LocalServer:
     """An app on a free loopback port, in a thread: `with LocalServer(app) as url:` (no /v1 at the end)."""
 
     def __init__(self, app: Starlette) -> None:
-        self._app = app
         self._server = _server(app)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -149,7 +160,6 @@ class LocalServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._thread is not None and self._socket is not None
-        self._app.state.site.closing.set()  # answers under way end at their next token
         self._server.should_exit = True
         self._thread.join(timeout=30)
         self._socket.close()

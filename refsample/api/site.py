@@ -37,6 +37,9 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from refsample.generation.model import Model
 
+STOPPING = "the server is stopping"
+"""What a client is told whose answer is not finished any more."""
+
 _log = logging.getLogger("refsample.server")
 
 
@@ -108,7 +111,9 @@ def guarded(site: Site, inner: Callable[[Site, Request], Awaitable[Response]]) -
             if status >= 500:
                 _log.error("%s %s: %s", request.method, request.url.path, error)
             return site.respond(status, body)
-        except (_Gone, ClientDisconnect):
+        except _Gone:
+            return site.fail("internal", STOPPING)
+        except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it; 499 as nginx logs a client that closed
 
     return handler
@@ -206,6 +211,6 @@ async def _frames(site: Site, job: Job, gone: threading.Event) -> AsyncIterator[
     except RefsampleError as error:
         yield b"data: " + dumps(error_body(error, site.page)[1]) + b"\n\n"
     except _Gone:
-        return
+        yield b"data: " + dumps(failure("internal", STOPPING, site.page)[1]) + b"\n\n"
     finally:
         gone.set()

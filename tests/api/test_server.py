@@ -247,16 +247,21 @@ def test_health_while_the_model_is_busy(model: Model) -> None:
         assert answer.result(60).status_code == 200
 
 
-def test_leaving_stops_the_work(model: Model) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_leaving_stops_the_work(model: Model, streamed: bool, caplog: pytest.LogCaptureFixture) -> None:
     app, lock = watched(model)
-    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(
-            client.post, "/v1/completions", json={**ONCE, "max_tokens": 1000, "ignore_eos": True, "n": 16}
-        )
-        assert lock.seen.wait(30)
-        app.state.site.closing.set()
-        assert pending.result(30).status_code == 499
+    long = {**ONCE, "max_tokens": 1000, "ignore_eos": True, "n": 16, "stream": streamed}
+    with ThreadPoolExecutor(1) as pool, httpx2.Client(timeout=30) as client:
+        with LocalServer(app) as url:
+            pending = pool.submit(client.post, f"{url}/v1/completions", json=long)
+            assert lock.seen.wait(30)
+        response = pending.result(30)
     assert lock.turns < 16 * 1000
+    if streamed:
+        schemas.check(json.loads(response.text.split("\n\n")[-2].removeprefix("data: ")), schemas.ERROR)
+    else:
+        assert refused(response, 500) == "the server is stopping"
+    assert not caplog.records, "stopping is no failure"
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{url}/health")
 
