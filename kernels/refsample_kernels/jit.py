@@ -187,6 +187,8 @@ def _linked(function: Callable[..., Any], numba: Any, parallel: bool) -> Functio
             scope[name] = _intrinsics(numba)[value.__name__]
     made = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
     made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    if parallel:  # numba's cache tells functions apart by name and source, not by options
+        made.__name__, made.__qualname__ = f"{made.__name__}_parallel", f"{made.__qualname__}_parallel"
     return made
 
 

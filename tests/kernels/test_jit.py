@@ -93,6 +93,33 @@ def test_compiled_code_goes_to_the_named_folder_and_numba_keeps_its_own_setting(
     assert list(folder.rglob("*.nbi")), "an index file of numba's cache"
 
 
+BOTH = """
+import numba, numpy as np
+from refsample_kernels import jit
+from refsample_kernels.attention import attention
+q, keys = np.ones((128, 4, 16), np.float32), np.ones((2, 16, 128), np.float32)
+values, out = np.ones((2, 128, 16), np.float32), np.empty((128, 4, 16), np.float32)
+def layer():
+    try:
+        return numba.threading_layer()
+    except ValueError:
+        return None
+jit.set_threads(1)
+attention(q, keys, values, 0, 1.0, out)
+alone = layer()
+jit.set_threads(2)
+attention(q, keys, values, 0, 1.0, out)
+print(alone, layer() is not None)
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+def test_the_cache_tells_serial_and_parallel_versions_apart(tmp_path: Path) -> None:
+    for turn in ("compiled", "from cache"):
+        done = python(BOTH, NUMBA_CACHE_DIR=str(tmp_path))
+        assert done.stdout.strip() == "None True", (turn, done.stderr)
+
+
 @pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
 def test_without_a_writable_cache_kernels_still_run(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
