@@ -7,13 +7,13 @@ from itertools import islice
 from random import Random
 
 from refsample.tiny.chat import END, conversation, is_held_out, question, render
-from refsample.tiny.plain import list_text, plain_text
+from refsample.tiny.plain import echo_text, list_text, plain_text
 from refsample.tiny.questions import Question
 from refsample.tiny.reading import distinct, plot_with_opening, story_questions
 from refsample.tiny.story import tell_story
 
 SPLITS = ("train", "held_out")
-_MIX = (("story", 5.0), ("chat", 10.0), ("plain", 3.0), ("fim", 1.2), ("collection", 0.8))
+_MIX = (("story", 5.0), ("chat", 10.0), ("plain", 3.0), ("echo", 1.5), ("fim", 1.2), ("collection", 0.8))
 
 
 def _fim(rng: Random) -> str:
@@ -55,6 +55,8 @@ def _document(rng: Random, held_out: bool) -> str:
         return render(conversation(rng, held_out))
     if kind == "story":
         return tell_story(rng)[0] + END
+    if kind == "echo":
+        return echo_text(rng) + END
     if kind == "plain":
         return plain_text(rng) + END
     return _fim(rng) if kind == "fim" else _collection(rng)

@@ -93,25 +93,33 @@ def _bind(slot: Slot, env: Env, rng: Random) -> str | None:
     return word
 
 
+def _attempt(grammar: Grammar, atoms: tuple[Atom, ...], rng: Random, env: Env) -> str | None:
+    """The text of one production, or None where a word bound before does not agree with it."""
+    parts: list[str] = []
+    for atom in atoms:
+        if isinstance(atom, str):
+            parts.append(atom)
+        elif isinstance(atom, Symbol):
+            parts.append(write(grammar, atom.name, rng, env))
+        else:
+            word = _bind(atom, env, rng)
+            if word is None:
+                return None
+            parts.append(_spell(atom, word))
+    return "".join(parts)
+
+
 def write(grammar: Grammar, symbol: str, rng: Random, env: Env) -> str:
-    """A random text of the symbol. `env` may hold words bound beforehand and receives those that are bound here."""
+    """A random text of the symbol. `env` may hold words bound beforehand and receives those that are bound here.
+
+    Raises ValueError when no production agrees with the words bound beforehand.
+    """
     for production in rng.sample(grammar[symbol], len(grammar[symbol])):
         trial = dict(env)
-        parts: list[str] | None = []
-        for atom in production:
-            if isinstance(atom, str):
-                parts.append(atom)
-            elif isinstance(atom, Symbol):
-                parts.append(write(grammar, atom.name, rng, trial))
-            else:
-                word = _bind(atom, trial, rng)
-                if word is None:
-                    parts = None
-                    break
-                parts.append(_spell(atom, word))
-        if parts is not None:
+        text = _attempt(grammar, production, rng, trial)
+        if text is not None:
             env.update(trial)
-            return "".join(parts)
+            return text
     raise ValueError(f"no production of {symbol!r} agrees with {env!r}")
 
 

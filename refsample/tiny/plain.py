@@ -156,6 +156,17 @@ def _fixed_text(rng: Random) -> str:
     )
 
 
+def echo_text(rng: Random) -> str:
+    """Words said twice, and what came after one of them: a model learns from it to look back."""
+    kinds = ("name", "animal", "food", "thing", "place", "colour")
+    words = [draw(rng, rng.choice(kinds)) for _ in range(rng.randint(5, 30))]
+    said = rng.choice((" ", ", ", "\n", " and ")).join(words)
+    text = rng.choice(("Say it again.\n{}\n{}", "{}\nAnd once more:\n{}", "The first time: {}.\nThe second time: {}."))
+    i = rng.randrange(len(words) - 1)
+    question = f"\nWhat came after {words[i]}? {words[i + 1]}." if words.count(words[i]) == 1 else ""
+    return text.format(said, said) + question
+
+
 _KINDS = (
     (_sentences, 4.0),
     (_note, 2.5),

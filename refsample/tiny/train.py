@@ -43,7 +43,7 @@ class Shape:
     width: int = 192  # C
     layers: int = 6  # L
     heads: int = 6  # H
-    kv_heads: int = 2  # K
+    kv_heads: int = 3  # K
     head: int = 32  # D
     inner: int = 512  # F
     theta: float = 10000.0
@@ -174,12 +174,9 @@ def held_out_loss(p: Parameters, s: Shape, tokenizer: Tokenizer, seed: int) -> t
     forward = decoder(s)
     ids = torch.tensor(list(islice(windows(tokenizer, seed, "held_out"), HELD_OUT_WINDOWS)))  # [B, T+1]
     with torch.no_grad():
-        losses = torch.cat(
-            [
-                F.cross_entropy(forward(p, part[:, :-1]).transpose(1, 2), part[:, 1:], reduction="none")
-                for part in ids.split(8)
-            ]
-        )  # [B, T]
+        losses = torch.stack([
+            F.cross_entropy(forward(p, row[None, :-1])[0], row[1:], reduction="none") for row in ids
+        ])  # [B, T]  # fmt: skip
     return float(losses[:, :512].mean()), float(losses[:, 512:].mean())
 
 
@@ -224,7 +221,7 @@ def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, m
         for group, highest in groups:
             group["lr"] = highest * rate(step, steps)
         loss = compiled(p, ids)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(p.values(), 1.0)
         for optimizer in chosen:
             optimizer.step()
