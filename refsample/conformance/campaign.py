@@ -20,6 +20,7 @@ from refsample.conformance.oracle import OTHER_MODEL, Oracle
 from refsample.conformance.probes import Budget
 from refsample.conformance.refusals import contract_findings
 from refsample.conformance.report import Check, Finding, Report, Verdict, mark_known, worst
+from refsample.conformance.selfcheck import self_findings
 from refsample.conformance.session import Kind, Session, discover
 from refsample.spec.provider import ProviderSpec
 from refsample.spec.types import EngineSpec
@@ -70,7 +71,9 @@ def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[F
         yield from contract_findings(session, plan.provider)
     if plan.wanted("contract.seed"):
         yield seed_finding(session, kind)
-    if oracle is not None:
+    if oracle is None:
+        yield from self_findings(session, plan.budget, kind, plan.wanted)
+    else:
         yield from identity_findings(session, oracle, plan.budget, kind, plan.wanted)
         yield from law_findings(session, oracle, plan.budget, kind, plan.wanted)
 
@@ -137,8 +140,7 @@ def _assemble(
     oracle: Oracle | None,
 ) -> Report:
     parts = [f.evidence for f, c in zip(findings, checks, strict=True) if c.verdict != "known"]
-    looked_at = [v for a, v in verdicts.items() if oracle is not None or a == "contract"]
-    verdict = worst(looked_at)
+    verdict = worst(list(verdicts.values()))
     shares = likeliest(parts) if verdict == "inconsistent" else ()
     excluded: list[Mapping[str, Any]] = [
         {"name": name, "log_likelihood_ratio": round(gain, 2), "observations": _observations(name, parts)}

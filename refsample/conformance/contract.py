@@ -98,18 +98,29 @@ def check_stop(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator
 
 
 def check_n(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:
-    """n choices come back with indexes 0..n-1, and usage counts the tokens of all of them."""
-    exchange, answer = session.ask(kind, LONG, max_tokens=3, temperature=0.0, n=2)
+    """n choices come back with indexes 0..n-1, usage counts the tokens of all of them, and greedy ones are equal."""
+    exchange, answer = session.ask(kind, LONG, max_tokens=3, temperature=1.0, n=2, **_seeded(session))
     curl, title = session.curl(kind, exchange.body or {}), f"{kind}: n choices"
     if answer is None:
         yield finding(f"contract.{kind}.n_range", "contract", title, False, f"n=2: {error_text(exchange)}", curl)
         return
     indexes = [c.index for c in answer.choices]
     yield finding(f"contract.{kind}.n", "contract", title, indexes == [0, 1], f"n=2: indexes {indexes}", curl)
-    count = (answer.usage or {}).get("completion_tokens")
-    if indexes == [0, 1] and all(c.finish_reason == "length" for c in answer.choices):
+    exchange, answer = session.ask(kind, LONG, max_tokens=3, temperature=0.0, n=2)
+    choices = answer.choices if answer is not None else ()
+    texts, curl = [c.text for c in choices], session.curl(kind, exchange.body or {})
+    said = f"texts {texts}" if answer is not None else error_text(exchange)
+    fine, title = len(texts) == 2 and texts[0] == texts[1], f"{kind}: n = 2 at temperature 0 gives two equal choices"
+    yield finding(f"contract.{kind}.greedy_n", "contract", title, fine, said, curl)
+    if answer is not None and fine and all(c.finish_reason == "length" for c in choices):
+        count = (answer.usage or {}).get("completion_tokens")
         title, said = f"{kind}: usage counts every choice", f"2 choices of 3 tokens: completion_tokens {count}"
         yield finding(f"contract.{kind}.n_usage", "contract", title, count == 6, said, curl)
+
+
+def _seeded(session: Session) -> dict[str, int]:
+    """A fixed seed where the endpoint takes one, so that a run can be repeated."""
+    return {"seed": session.seed % 2**31} if "seed" in session.target.fields else {}
 
 
 def check_logprobs(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def contract_findings(session: Session, provider: ProviderSpec) -> Iterator[Find
 
 
 def check_edges(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:
-    """echo, max_tokens 0 and a best_of below n, where the page has them."""
+    """echo, max_tokens 0 and a best_of below n, where the page has them; a field that no page has."""
     parameters = endpoint_of(provider, kind).parameters
     if "echo" in parameters:
         exchange, answer = session.ask(kind, LONG, max_tokens=2, temperature=0.0, echo=True)
@@ -43,6 +43,14 @@ def check_edges(session: Session, provider: ProviderSpec, kind: Kind) -> Iterato
         text = answer.choices[0].text if answer is not None and answer.choices else error_text(exchange)
         check, curl = f"contract.{kind}.max_tokens_zero", session.curl(kind, exchange.body or {})
         yield finding(check, "contract", "max_tokens 0 gives no text", text == "", f"got {text!r}", curl)
+    exchange, answer = session.ask(kind, LONG, max_tokens=1, temperature=0.0, refsample_unknown_field=1)
+    readings = {provider.reading("unknown_fields"), provider.reading("unknown_fields", strict=True)}
+    fine = "ignored" in readings if answer is not None else "refused" in readings and 400 <= exchange.status < 500
+    title, curl = (
+        f"{kind}: an unknown field is {' or '.join(sorted(readings))}",
+        session.curl(kind, exchange.body or {}),
+    )
+    yield finding(f"contract.{kind}.unknown_fields", "contract", title, fine, _outcome(exchange), curl)
     if "best_of" in parameters:
         yield _must_refuse(session, kind, "best_of", [{"n": 2, "best_of": 1}], f"contract.{kind}.best_of")[0]
 
