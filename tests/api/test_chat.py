@@ -58,8 +58,11 @@ def test_the_end_of_the_answer(model: Model) -> None:
 
 
 def test_not_sent_is_the_room_left(model: Model) -> None:
-    prompt = model.prompt_ids(ASK)
-    result = answer(model, max_tokens=None, ignore_eos=True)
+    words = model.config.max_position - 40
+    messages = [{"role": "user", "content": " a" * words}]
+    prompt = model.prompt_ids(messages)
+    assert 0 < model.config.max_position - len(prompt) < 40, "the prompt has to leave little room"
+    result = answer(model, messages, max_tokens=None, ignore_eos=True)
     assert result["usage"]["total_tokens"] == model.config.max_position
     assert result["usage"]["completion_tokens"] == model.config.max_position - len(prompt)
     assert result["choices"][0]["finish_reason"] == "length"
