@@ -63,14 +63,25 @@ class Emit:
         data = context.make_array(array_type)(context, builder, array).data
         return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
-    def widened(self, builder: Any, dtype: Any, raw: Any) -> Any:
+    def widened(self, context: Any, builder: Any, dtype: Any, raw: Any) -> Any:
         """float32 lanes from what was loaded: floats, bfloat16 bits (uint16) or float16 bits (int16)."""
         if dtype == self.types.float32:
             return raw
+        wide = builder.zext(raw, self.ints)
         if dtype == self.types.uint16:
-            wide = builder.shl(builder.zext(raw, self.ints), self.integers(16))
-            return builder.bitcast(wide, self.vector)
-        return builder.fpext(builder.bitcast(raw, self.ir.VectorType(self.ir.HalfType(), WIDTH)), self.vector)
+            return builder.bitcast(builder.shl(wide, self.integers(16)), self.vector)
+        target = ",".join(str(part) for part in context.codegen().magic_tuple())
+        if "+f16c" in target or target.startswith(("aarch64", "arm64")):
+            halves = builder.bitcast(raw, self.ir.VectorType(self.ir.HalfType(), WIDTH))
+            return builder.fpext(halves, self.vector)
+        # by integers: LLVM would call a function that is not there on processors without the instruction
+        sign = builder.shl(builder.and_(wide, self.integers(0x8000)), self.integers(16))
+        size = builder.shl(builder.and_(wide, self.integers(0x7FFF)), self.integers(13))
+        value = builder.fmul(builder.bitcast(size, self.vector), self.floats(2.0**112))  # exact, subnormals too
+        special = builder.icmp_unsigned(">=", size, self.integers(0x0F800000))  # infinity and NaN
+        ends = builder.bitcast(builder.or_(size, self.integers(0x7F800000)), self.vector)
+        bits = builder.bitcast(builder.select(special, ends, value), self.ints)
+        return builder.bitcast(builder.or_(bits, sign), self.vector)
 
     def raw_kind(self, dtype: Any) -> tuple[Any, str, int]:
         """(vector type in memory, its name in LLVM, bytes per element); TypeError for a type no kernel holds."""
@@ -120,7 +131,7 @@ def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
             kind, _, align = e.raw_kind(held.dtype)
             raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], kind))
             raw.align = align
-            return e.widened(b, held.dtype, raw)
+            return e.widened(c, b, held.dtype, raw)
 
         return e.type(held, size), code
 
@@ -132,7 +143,7 @@ def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
             zero = e.ir.Constant(kind, None)
             call = f"llvm.masked.load.{name}.p0"
             raw = e.call(b, call, kind, where, e.ir.IntType(32)(align), e.below(b, args[2]), zero)
-            return e.widened(b, held.dtype, raw)
+            return e.widened(c, b, held.dtype, raw)
 
         return e.type(held, size, size), code
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,43 @@ def test_without_a_writable_cache_kernels_still_run(tmp_path: Path) -> None:
     blocked.write_text("not a folder", encoding="utf-8")
     done = python(RUN, NUMBA_CACHE_DIR=str(blocked))
     assert done.stdout.strip() == "[[28.0, 28.0, 28.0]] True", done.stderr
+
+
+BITS = """
+import hashlib, numpy as np
+from refsample_kernels.linear import linear
+from refsample_kernels.activation import silu_gate
+from refsample_kernels.attention import attention
+from refsample_kernels.norm import rms_norm
+rng, digest, none = np.random.RandomState(0), hashlib.sha256(), np.empty(0, np.float32)
+x, w = rng.standard_normal((3, 50)).astype('f4'), rng.standard_normal((21, 50)).astype('f4')
+halves = np.arange(2 ** 16, dtype=np.uint16).view(np.int16)
+for held in (w, (w.view(np.uint32) >> 16).astype(np.uint16), w.astype(np.float16).view(np.int16)):
+    out = np.empty((3, 21), np.float32)
+    linear(x, held, none, out)
+    digest.update(out.tobytes())
+every = np.empty((1, 2 ** 16), np.float32)
+linear(np.ones((1, 1), np.float32), halves.reshape(-1, 1), none, every)
+digest.update(every[np.isfinite(every)].tobytes())
+normed, gated, mixed = np.empty_like(x), np.empty_like(x), np.empty((3, 2, 25), np.float32)
+rms_norm(x, w[0], 1e-5, normed)
+silu_gate(x, normed, gated)
+keys, values = (rng.standard_normal(shape).astype('f4') for shape in ((1, 25, 80), (1, 80, 25)))
+attention(normed.reshape(3, 2, 25), keys, values, 70, 0.2, mixed)
+digest.update(normed.tobytes() + gated.tobytes() + mixed.tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="asks for an x86 processor without extensions"
+)
+def test_a_processor_without_wide_vectors_gives_the_same_bits() -> None:
+    """No AVX, no fused multiply-add, no half precision in the instructions: the same numbers all the same."""
+    here, plain = python(BITS), python(BITS, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert len(here.stdout.strip()) == 64, here.stderr
+    assert plain.stdout == here.stdout, plain.stderr
 
 
 WORKQUEUE = """

@@ -61,6 +61,36 @@ def same_choice(want: NDArray[Any], ours: NDArray[Any], bound: float) -> None:
     np.testing.assert_array_equal(want.argmax(axis=1)[clear], ours.argmax(axis=1)[clear])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("size", ["1GB", "40KB"])
+def test_a_folder_that_transformers_saved(dtype: str, size: str, tmp_path: Path) -> None:
+    """Its own config.json, its own shards and index, weights of its own making."""
+    torch.manual_seed(3)
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = transformers.LlamaConfig(
+        vocab_size=300,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=128,
+        rope_parameters=rope | {"original_max_position_embeddings": 32},
+        attention_bias=True,
+        tie_word_embeddings=size == "1GB",
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=[2, 5],
+    )
+    transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(tmp_path, max_shard_size=size)
+    assert (tmp_path / "model.safetensors").exists() == (size == "1GB")
+    model, ids = load_transformer(tmp_path), ids_for(300, 128)
+    assert model.config.eos_token_ids == (2, 5) and model.config.rope.kind == "llama3"
+    want = their_logits(theirs(tmp_path, torch.float32), ids)
+    assert np.abs(our_logits(model, ids) - want).max() <= BOUND * want.std()
+
+
 def test_embedded_model() -> None:
     ids = ids_for(3072, 1000)
     want = their_logits(theirs(TINY, torch.float32), ids)
