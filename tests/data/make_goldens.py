@@ -8,6 +8,7 @@ Knows nothing of refsample's runtime: the numbers come from outside.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def ids_for(vocab_size: int, length: int) -> NDArray[np.int64]:
     return np.random.RandomState(17).randint(0, vocab_size, length)
 
 
+def tiny_ids(length: int) -> NDArray[np.int64]:
+    """Ids for the embedded model, of whatever vocabulary it has."""
+    config = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
+    return ids_for(config["vocab_size"], length)
+
+
 def main() -> None:
     """Write logits.npz (random folders) and tiny_logits.npz (the embedded model)."""
     kept: dict[str, NDArray[Any]] = {}
@@ -50,7 +57,7 @@ def main() -> None:
             kept[name] = logits[list(ROWS)]
             kept[f"{name}.std"] = logits.std()
     np.savez_compressed(HERE / "logits.npz", **kept)
-    ids = ids_for(3072, TINY_LENGTH)
+    ids = tiny_ids(TINY_LENGTH)
     logits = transformers_logits(TINY, ids)
     weights = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
     np.savez_compressed(HERE / "tiny_logits.npz", rows=logits[list(TINY_ROWS)], std=logits.std(), weights=weights)

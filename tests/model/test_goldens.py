@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refsample.model.load import load_transformer
-from tests.data.make_goldens import HERE, LENGTH, ROWS, TINY, TINY_LENGTH, TINY_ROWS, ids_for
+from tests.data.make_goldens import HERE, LENGTH, ROWS, TINY, TINY_LENGTH, TINY_ROWS, ids_for, tiny_ids
 from tests.factories import CASES, write_llama
 
 BOUND = 5e-5  # of the logits' standard deviation: section 6 of the design
@@ -33,6 +33,6 @@ def test_embedded_model() -> None:
     weights = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
     assert str(goldens["weights"]) == weights, "tiny has new weights: run tests/data/make_goldens.py"
     model = load_transformer(TINY)
-    ids = ids_for(3072, TINY_LENGTH)
+    ids = tiny_ids(TINY_LENGTH)
     logits = model.forward([(ids, model.new_cache())], rows="all")[0]
     assert np.abs(logits[list(TINY_ROWS)] - goldens["rows"]).max() <= BOUND * goldens["std"]

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 
 from refsample.model.load import load_transformer  # noqa: E402  (after the skips)
 from refsample.model.transformer import Transformer  # noqa: E402
-from tests.data.make_goldens import TINY, ids_for  # noqa: E402
+from tests.data.make_goldens import TINY, ids_for, tiny_ids  # noqa: E402
 from tests.factories import CASES, write_llama  # noqa: E402
 
 pytestmark = [
@@ -92,7 +92,7 @@ def test_a_folder_that_transformers_saved(dtype: str, size: str, tmp_path: Path)
 
 
 def test_embedded_model() -> None:
-    ids = ids_for(3072, 1000)
+    ids = tiny_ids(1000)
     want = their_logits(theirs(TINY, torch.float32), ids)
     model = load_transformer(TINY)
     bound = BOUND * want.std()
@@ -104,7 +104,7 @@ def test_embedded_model() -> None:
 
 def test_bf16_emulation_is_nearer_to_torch_in_bf16_than_float32_is() -> None:
     """Same roundings, other order of sums: the two share most of their error, not all of it."""
-    ids = ids_for(3072, 300)
+    ids = tiny_ids(300)
     want = their_logits(theirs(TINY, torch.bfloat16), ids)
     model = load_transformer(TINY)
     emulated, exact = our_logits(model.with_precision("bf16"), ids), our_logits(model, ids)
