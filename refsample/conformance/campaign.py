@@ -19,7 +19,7 @@ from refsample.conformance.law import law_findings
 from refsample.conformance.oracle import OTHER_MODEL, Oracle
 from refsample.conformance.probes import Budget
 from refsample.conformance.refusals import contract_findings
-from refsample.conformance.report import Check, Finding, Report, Verdict, mark_known, worst
+from refsample.conformance.report import Check, Finding, NamedFault, Report, Verdict, mark_known, worst
 from refsample.conformance.selfcheck import self_findings
 from refsample.conformance.session import Kind, Session, discover
 from refsample.spec.provider import ProviderSpec
@@ -170,11 +170,11 @@ def _assemble(
     )
 
 
-def likeliest(parts: Sequence[Evidence]) -> tuple[tuple[str, float], ...]:
+def likeliest(parts: Sequence[Evidence]) -> tuple[NamedFault, ...]:
     """Faults that explain the data better than honesty does, most likely first; empty if none does."""
     ranked = posterior(parts)
     honest = next(share for name, share in ranked if name == "none")
-    return tuple((name, share) for name, share in ranked if name != "none" and share > honest)
+    return tuple(NamedFault(name, share) for name, share in ranked if name != "none" and share > honest)
 
 
 def _observations(name: str, parts: Sequence[Evidence]) -> int:

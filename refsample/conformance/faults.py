@@ -67,6 +67,12 @@ FAULTS: Mapping[str, Fault] = _table(
         "law",
         _other_penalty_scope,
     ),
+    Fault("temperature_plus_10", "temperature is 10 % higher", "law", lambda b: replace(b, temperature_scale=1.1)),
+    Fault("temperature_minus_10", "temperature is 10 % lower", "law", lambda b: replace(b, temperature_scale=0.9)),
+    Fault(
+        "hidden_top_p", "top_p 0.95 where none was asked for", "law", lambda b: replace(b, imposed=(("top_p", 0.95),))
+    ),
+    Fault("hidden_top_k", "top_k 50 where none was asked for", "law", lambda b: replace(b, imposed=(("top_k", 50),))),
     Fault(
         "stop_text_kept",
         "the matched stop text stays in the answer (D22)",

@@ -23,4 +23,4 @@ def judge(folder: Path | str) -> Report:
             f"{folder}: the reference {told['reference']!r} is not the one of the record "
             f"(fingerprint {model.fingerprint[:16]} against {str(told['reference_fingerprint'])[:16]})"
         )
-    return execute(Recording(told["url"], exchanges), plan, model, told["endpoint_model"], settings["max_tokens"])
+    return execute(Recording(told["url"], exchanges), plan, model, settings["model"], settings["max_tokens"])

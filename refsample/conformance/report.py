@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from refsample.conformance.evidence import Evidence
 
@@ -60,6 +60,13 @@ def finding(
     return Finding(Check(check, area, title, mark, said, reproduce=None if fine else reproduce), evidence or Evidence())
 
 
+class NamedFault(NamedTuple):
+    """A fault of the dictionary and its share of the likelihood, all faults and honesty weighed equally before."""
+
+    name: str
+    posterior: float
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The outcome of one verification of one endpoint."""
@@ -69,7 +76,7 @@ class Report:
     law: Verdict
     contract: Verdict
     checks: tuple[Check, ...]
-    faults: tuple[tuple[str, float], ...]
+    faults: tuple[NamedFault, ...]
     excluded: tuple[Mapping[str, Any], ...]
     e_value: float
     requests: int
@@ -88,7 +95,7 @@ class Report:
         """One JSON-ready object (design section 5, `verify --json`)."""
         data = asdict(self)
         data["checks"] = [asdict(check) for check in self.checks]
-        data["faults"] = [{"name": name, "posterior": share} for name, share in self.faults]
+        data["faults"] = [fault._asdict() for fault in self.faults]
         data["excluded"] = [dict(entry) for entry in self.excluded]
         return data
 

@@ -130,6 +130,19 @@ def error_text(exchange: Exchange) -> str:
     return f"HTTP {exchange.status}: {str(message or exchange.text)[:160]}".replace("\n", " ")
 
 
+def first_model(endpoint: Endpoint) -> str:
+    """The first name that /v1/models lists. Raises EndpointError where it lists none."""
+    exchange = endpoint.send("GET", "/v1/models")
+    body = exchange.json()
+    entries = body.get("data") if isinstance(body, dict) else None
+    names = [e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str)] if entries else []
+    if not names:
+        raise EndpointError(
+            f"{endpoint.url}/v1/models lists no model ({error_text(exchange)}): give the name to ask for"
+        )
+    return str(names[0])
+
+
 def discover(session: Session) -> None:
     """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead."""
     target = session.target

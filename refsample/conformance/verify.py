@@ -12,7 +12,7 @@ from refsample.conformance.oracle import Oracle
 from refsample.conformance.probes import PROFILES
 from refsample.conformance.record import make_room, write_record
 from refsample.conformance.report import Check, Report
-from refsample.conformance.session import Session, Target
+from refsample.conformance.session import Session, Target, first_model
 from refsample.conformance.transport import Endpoint, HttpEndpoint, Recorder
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
@@ -30,7 +30,7 @@ def verify(
     engine: str | None = None,
     profile: str = "standard",
     *,
-    model: str = "tiny",
+    model: str | None = None,
     api_key: str | None = None,
     out: Path | None = None,
     max_tokens: int | None = None,
@@ -43,7 +43,8 @@ def verify(
 
     endpoint: a URL (with or without /v1) or anything with `send`. reference: a loaded model, a name or folder for
     `refsample.load`, or None for contract and self-consistency only. engine: whose sampling rules are claimed; default
-    the provider file's. model: the name asked for there. max_tokens: stop spending after that many output tokens.
+    the provider file's. model: the name asked for there; default the first that
+    its /v1/models lists. max_tokens: stop spending after that many output tokens.
     seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record.
     only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
     """
@@ -58,7 +59,8 @@ def verify(
         if isinstance(asked, HttpEndpoint):
             asked.close()
     if out is not None:
-        write_record(out, report, recorder.exchanges, {"max_tokens": max_tokens, "only": sorted(plan.only)})
+        settings = {"model": model, "max_tokens": max_tokens, "only": sorted(plan.only)}
+        write_record(out, report, recorder.exchanges, settings)
     return report
 
 
@@ -81,14 +83,14 @@ def execute(
     endpoint: Endpoint,
     plan: Plan,
     reference: Model | None,
-    model: str,
+    model: str | None,
     max_tokens: int | None,
     on_request: Callable[[], None] | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Report:
     """A planned run against an endpoint, live or recorded."""
     paths = {e.kind: e.path for e in plan.provider.endpoints.values()}
-    target = Target(model, paths, aliases=plan.engine.aliases)
+    target = Target(first_model(endpoint) if model is None else model, paths, aliases=plan.engine.aliases)
     session = Session(endpoint, target, plan.seed, on_request, max_tokens)
     oracle = None if reference is None else Oracle(reference, Behaviour(semantics=plan.engine.semantics))
     return run(session, oracle, plan, on_check)

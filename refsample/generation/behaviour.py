@@ -7,6 +7,7 @@ The server serves a Behaviour, the verifier uses the very same object as a hypot
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from refsample.sampling.params import SamplingParams
 from refsample.spec.types import Semantics
@@ -20,6 +21,10 @@ class Behaviour:
     """Order, ties, scopes, logprob stage and seed rule: the engine file's."""
     dropped: frozenset[str] = frozenset()
     """Names of request fields that are taken and silently not applied: SamplingParams fields, "seed"."""
+    imposed: tuple[tuple[str, float], ...] = ()
+    """SamplingParams fields that get this value where a request leaves them neutral: a server's own defaults."""
+    temperature_scale: float = 1.0
+    """Every temperature is multiplied by this."""
     precision: str = "float32"
     """Name for `Transformer.with_precision`."""
     keep_stop: bool = False
@@ -29,7 +34,12 @@ class Behaviour:
 
 
 def applied(params: SamplingParams, behaviour: Behaviour) -> SamplingParams:
-    """The parameters that really act: dropped ones are back at their neutral value."""
+    """The parameters that really act: dropped ones are back at their neutral value, then what is imposed comes on."""
     neutral = SamplingParams()
-    names = [f.name for f in fields(params) if f.name in behaviour.dropped]
-    return replace(params, **{name: getattr(neutral, name) for name in names}) if names else params
+    changes: dict[str, Any] = {f.name: getattr(neutral, f.name) for f in fields(params) if f.name in behaviour.dropped}
+    for name, value in behaviour.imposed:
+        if changes.get(name, getattr(params, name)) == getattr(neutral, name):
+            changes[name] = value
+    if behaviour.temperature_scale != 1.0:
+        changes["temperature"] = changes.get("temperature", params.temperature) * behaviour.temperature_scale
+    return replace(params, **changes) if changes else params

@@ -13,7 +13,8 @@ FIELDS = provider("openai").endpoints["completions"].response
 def good() -> dict[str, Any]:
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     choice = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
-    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+    return {**head, "choices": [choice], "usage": usage}
 
 
 def test_a_good_answer_has_no_errors() -> None:

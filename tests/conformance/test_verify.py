@@ -7,6 +7,7 @@ Each fault run is one draw of probes; the acceptance figures over twenty and a h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,36 @@ def test_an_honest_endpoint_is_consistent_and_every_fault_is_excluded(tiny: Mode
     report = smoke(LocalEndpoint(tiny), tiny)
     assert (report.verdict, report.model, report.law, report.contract) == ("consistent",) * 4
     assert report.faults == () and ids(report, "inconsistent") == set()
-    assert {entry["name"] for entry in report.excluded} >= set(FAULTS)
+    assert {entry["name"] for entry in report.excluded} >= set(FAULTS) - NEEDS_MORE
     assert report.requests < 160 and report.tokens < 1600
     data = report.to_dict()
-    assert {"verdict", "checks", "faults", "excluded", "requests", "tokens", "spec", "engine", "reference"} <= data.keys()
+    assert {"verdict", "model", "law", "contract", "checks", "faults", "excluded", "requests", "tokens"} <= data.keys()
+    assert {"spec", "engine", "reference"} <= data.keys()
     assert data["reference"] == "tiny" and data["seed"] == 3
+
+
+NEEDS_MORE = {"temperature_plus_10", "temperature_minus_10", "hidden_top_p", "hidden_top_k"}
+"""Small effects: 300 to 600 draws tell them (verification.md section 9), a smoke run has fewer."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_is_found_and_named_first(tiny: Model, name: str) -> None:
-    report = smoke(LocalEndpoint(tiny, behaviour=apply([name], HONEST)), tiny)
+    profile = "standard" if name in NEEDS_MORE else "smoke"
+    report = verify(LocalEndpoint(tiny, behaviour=apply([name], HONEST)), tiny, profile=profile, seed=3)
     assert report.verdict == "inconsistent"
-    assert report.faults[0][0] == name and report.faults[0][1] > 0.99
+    assert report.faults[0].name == name and report.faults[0].posterior > 0.99
     area = FAULTS[name].area
     assert getattr(report, area) == "inconsistent"
     failed = [check for check in report.checks if check.verdict == "inconsistent"]
     assert any(check.area == area for check in failed)
     assert all(check.reproduce or check.id.endswith(("error_body", "error_param")) for check in failed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_honest_bf16_kernels_are_consistent(tiny: Model, seed: int) -> None:
+    endpoint = LocalEndpoint(tiny, behaviour=replace(HONEST, precision="bf16"))
+    report = verify(endpoint, tiny, profile="smoke", seed=seed, only=["model.*", "law.*"])
+    assert (report.model, report.law) == ("consistent", "consistent")
 
 
 def test_the_same_seed_asks_and_judges_the_same(tiny: Model) -> None:
@@ -79,6 +93,7 @@ def test_a_check_alone_repeats_what_it_did_in_the_whole_run(tiny: Model) -> None
 def test_a_record_is_judged_to_the_same_report(tiny: Model, tmp_path: Path) -> None:
     endpoint = LocalEndpoint(tiny, behaviour=apply(["min_p_ignored"], HONEST))
     report = verify(endpoint, "tiny", profile="smoke", seed=5, out=tmp_path / "run")
+    assert report.endpoint_model == "tiny"
     assert judge(tmp_path / "run") == report
     with pytest.raises(RecordError, match="holds a record already"):
         verify(endpoint, "tiny", profile="smoke", seed=5, out=tmp_path / "run")
@@ -136,7 +151,7 @@ def test_an_endpoint_with_chat_alone(tiny: Model) -> None:
 
 def test_nothing_answers(tiny: Model) -> None:
     endpoint = Poorer(LocalEndpoint(tiny), {}, frozenset({"/v1/completions", "/v1/chat/completions"}))
-    with pytest.raises(EndpointError, match="answers no completion for model 'tiny': /v1/completions: HTTP 404: not here"):
+    with pytest.raises(EndpointError, match="answers no completion for model 'tiny': /v1/completions: HTTP 404"):
         smoke(endpoint, tiny)
 
 
