@@ -92,6 +92,14 @@ def test_the_same_server_is_inconsistent_when_its_differences_are_not_documented
     assert not ids(report, "known")
 
 
+def test_a_server_that_claims_another_engine_is_told_where_it_differs(exact: str) -> None:
+    """llama.cpp heats after its filters and counts the prompt: two real faults against the rules of `reference`."""
+    code, report = verify(exact, "--engine", "reference", "--only", "law.*")
+    assert (code, report["law"]) == (1, "inconsistent")
+    assert ids(report, "inconsistent") == {"law.order", "law.penalty_scope"}
+    assert {fault["name"] for fault in report["faults"][:2]} == {"temperature_after_top_p", "penalty_scope"}
+
+
 def test_four_bit_weights_are_found_and_named(room: Path) -> None:
     with serve_gguf(convert(TINY, room / "q4_0.gguf", "Q4_0")) as url:
         code, report = verify(url, "--engine", "llamacpp")
