@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -27,11 +26,13 @@ if TYPE_CHECKING:
 
     Parameters = dict[str, Tensor]
 
-BATCH = 4
 TOKENS = 16_000_000
-FALL = 0.4  # share of the steps in which the rate falls to zero
-WARM = 100  # steps in which the rate rises
-RATE_MATRIX, RATE_OTHER = 0.02, 0.003
+BATCH_TOKENS = 4096
+# Up to which share of the training windows have which length. To look back is learned from near examples: with long
+# windows from the start, attention spreads too thin for anything to be learned from it in the first million tokens.
+STAGES = ((0.2, 128), (0.5, 256), (1.0, CONTEXT))
+WARM, FALL = 0.02, 0.4  # shares in which the rate rises at the beginning and falls to zero at the end
+RATE_MATRIX, RATE_OTHER = 0.005, 0.002  # at 0.02 attention saturates and nothing is looked up any more
 HELD_OUT_WINDOWS = 64
 
 
@@ -180,9 +181,9 @@ def held_out_loss(p: Parameters, s: Shape, tokenizer: Tokenizer, seed: int) -> t
     return float(losses[:, :512].mean()), float(losses[:, 512:].mean())
 
 
-def rate(step: int, steps: int) -> float:
-    """The learning rate of a step as a share of the highest one."""
-    return min(1.0, (step + 1) / WARM, (steps - step) / (FALL * steps))
+def rate(progress: float) -> float:
+    """The learning rate, as a share of the highest one, when `progress` of the training, from 0 to 1, is done."""
+    return min(1.0, (progress + 1e-4) / WARM, (1.0 - progress) / FALL)
 
 
 def optimizers(p: Parameters) -> list[Optimizer]:
@@ -198,8 +199,10 @@ def optimizers(p: Parameters) -> list[Optimizer]:
 
 
 def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, minutes: float) -> tuple[int, float]:
-    """Trains the parameters in place; returns the tokens seen and the smoothed last loss. With `minutes` > 0 the
-    number of steps is set by the time that the first thirty took."""
+    """Trains the parameters in place; returns the tokens seen and the smoothed last loss.
+
+    With `minutes` > 0 the clock, not the number of tokens, says how far the training is.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -210,16 +213,17 @@ def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, m
             logits = forward(p, ids[:, :-1])  # [B, T, V]
         return F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
 
-    compiled = torch.compile(objective)  # a third faster, for a minute of compiling
+    compiled = torch.compile(objective, dynamic=False)  # a third faster, for a minute of compiling
     chosen = optimizers(p)
     groups = [(group, group["lr"]) for optimizer in chosen for group in optimizer.param_groups]
-    steps, step, smooth = math.ceil(tokens / (BATCH * CONTEXT)), 0, 0.0
-    stream = windows(tokenizer, seed, "train")
-    began = settled = time.monotonic()
-    while step < steps:
-        ids = torch.tensor(list(islice(stream, BATCH)))  # [B, T+1]
+    streams = [(end, length, windows(tokenizer, seed + 1000 * i, "train", length + 1))
+               for i, (end, length) in enumerate(STAGES)]  # fmt: skip
+    step, smooth, progress, began = 0, 0.0, 0.0, time.monotonic()
+    while progress < 1.0:
+        length, stream = next((length, stream) for end, length, stream in streams if progress < end)
+        ids = torch.tensor(list(islice(stream, BATCH_TOKENS // length)))  # [B, T+1]
         for group, highest in groups:
-            group["lr"] = highest * rate(step, steps)
+            group["lr"] = highest * rate(progress)
         loss = compiled(p, ids)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(p.values(), 1.0)
@@ -228,14 +232,12 @@ def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, m
             optimizer.zero_grad(set_to_none=True)
         smooth = loss.item() if step == 0 else 0.95 * smooth + 0.05 * loss.item()
         step += 1
-        now = time.monotonic()
-        if step == 10:
-            settled = now
-        if step == 30 and minutes > 0:
-            steps = max(60, 30 + int((minutes * 60 - (now - began)) / ((now - settled) / 20)))
-        if step % 50 == 0 or step == steps:
-            print(f"step {step}/{steps} loss {smooth:.4f} seconds {now - began:.0f}", flush=True)
-    return step * BATCH * CONTEXT, smooth
+        spent = time.monotonic() - began
+        progress = spent / (60 * minutes) if minutes > 0 else step * BATCH_TOKENS / tokens
+        if step % 50 == 0:
+            line = f"step {step}, {progress:.1%} done, windows of {length}, loss {smooth:.4f}, {spent:.0f} s"
+            print(line, flush=True)
+    return step * BATCH_TOKENS, smooth
 
 
 def train(out: Path, tokens: int, seed: int, minutes: float) -> None:
