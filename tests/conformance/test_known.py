@@ -1,0 +1,40 @@
+"""Documented differences of the engine files name checks that exist, and a documented failure does not count."""
+
+from fnmatch import fnmatchcase
+
+import pytest
+
+import refsample
+from refsample.conformance.campaign import _documented
+from refsample.conformance.local import LocalEndpoint
+from refsample.conformance.report import Check
+from refsample.conformance.verify import verify
+from refsample.spec.load import engine, engines
+from refsample.spec.provider import provider
+
+FAILING_ONLY = tuple(f"contract.{kind}.n_range" for kind in ("completions", "chat"))
+"""Checks that appear only where something is wrong; so do those of single fields."""
+
+
+@pytest.fixture(scope="module")
+def ids() -> set[str]:
+    report = verify(LocalEndpoint(refsample.load("tiny")), None, profile="smoke", seed=0)
+    fields = {f"contract.{e.kind}.shape.{path.replace('[]', '')}"
+              for e in provider("openai").endpoints.values() for path in e.response}  # fmt: skip
+    return {check.id for check in report.checks} | set(FAILING_ONLY) | fields
+
+
+@pytest.mark.parametrize("name", engines())
+def test_every_documented_difference_names_a_check(name: str, ids: set[str]) -> None:
+    for difference in engine(name).known:
+        assert any(fnmatchcase(check, difference.check) for check in ids), difference.check
+
+
+def test_a_documented_difference_is_known_and_any_other_counts() -> None:
+    rules = engine("llamacpp")
+    echo = Check("contract.completions.echo", "contract", "", "inconsistent", "")
+    assert _documented(echo, rules).verdict == "known" and "ignored" in (_documented(echo, rules).known or "")
+    stop = Check("contract.completions.stop", "contract", "", "inconsistent", "")
+    assert _documented(stop, rules).verdict == "inconsistent"
+    fine = Check("contract.completions.echo", "contract", "", "consistent", "")
+    assert _documented(fine, rules) == fine
