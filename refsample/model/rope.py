@@ -40,7 +40,9 @@ class RopeSettings:
 def frequencies(settings: RopeSettings, head_width: int) -> tuple[F32, float]:
     """(radians per position [D/2], factor on cosines and sines) of any kind in KINDS."""
     exponent = np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width)
-    periods = np.power(np.float32(settings.theta), exponent)  # [D/2], over 2 pi
+    theta = float(np.float32(settings.theta))
+    # By the C library in float64: NumPy's own float32 powers differ in the last bit from processor to processor.
+    periods = np.array([math.pow(theta, power) for power in exponent.tolist()], np.float32)  # [D/2], over 2 pi
     plain = np.float32(1) / periods
     if settings.kind == "linear":
         return plain / np.float32(settings.factor), 1.0
@@ -122,9 +124,15 @@ class Angles:
 
     def _grow(self, need: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         with self._lock:
-            while len(self._sin) < need:
-                rows = np.arange(len(self._sin), len(self._sin) + BLOCK, dtype=np.float32)
-                angles = (rows[:, None] * self._frequencies).astype(np.float64)  # [BLOCK, D/2]
-                self._cos = np.concatenate([self._cos, np.cos(angles) * self._factor])
-                self._sin = np.concatenate([self._sin, np.sin(angles) * self._factor])
+            have = len(self._sin)
+            if have < need:
+                room = -(-max(need, 2 * have) // BLOCK) * BLOCK
+                cos, sin = np.empty((room, len(self._frequencies))), np.empty((room, len(self._frequencies)))
+                cos[:have], sin[:have] = self._cos, self._sin
+                for start in range(have, room, BLOCK):
+                    rows = np.arange(start, start + BLOCK, dtype=np.float32)
+                    angles = (rows[:, None] * self._frequencies).astype(np.float64)  # [BLOCK, D/2]
+                    cos[start : start + BLOCK] = np.cos(angles) * self._factor
+                    sin[start : start + BLOCK] = np.sin(angles) * self._factor
+                self._cos, self._sin = cos, sin
             return self._cos, self._sin
