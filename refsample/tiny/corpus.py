@@ -13,7 +13,7 @@ from refsample.tiny.reading import distinct, plot_with_opening, story_questions
 from refsample.tiny.story import tell_story
 
 SPLITS = ("train", "held_out")
-_MIX = (("story", 5.0), ("chat", 10.0), ("plain", 3.0), ("echo", 1.5), ("fim", 1.2), ("collection", 0.8))
+_MIX = (("story", 4.0), ("chat", 12.0), ("plain", 3.0), ("echo", 1.2), ("fim", 1.2), ("collection", 0.3))
 
 
 def _fim(rng: Random) -> str:

@@ -116,7 +116,7 @@ def starts_question(rng: Random) -> Question:
 @dataclass(frozen=True, slots=True)
 class Fact:
     """Ways to ask for the value of a key, and the reply. {k} and {v} are key and value, {ak}, {av}, {Ak} with article,
-    {K}, {V} with a capital."""
+    {K} with a capital."""
 
     kind: str
     table: Mapping[str, str]
@@ -152,9 +152,9 @@ _FACTS = (
     Fact("figure", facts.FIGURES, ("How many {k}?", "Tell me how many {k} there are.", "How many {k} are there?"),
          "There are {v} {k}."),
     Fact("after", facts.AFTER, ("What comes after {k}?", "Which one is after {k}?", "Tell me what comes after {k}."),
-         "{V} comes after {k}."),
+         "After {k} comes {v}."),
     Fact("before", facts.BEFORE, ("What comes before {k}?", "Which one is before {k}?",
-         "Tell me what comes before {k}."), "{V} comes before {k}."),
+         "Tell me what comes before {k}."), "Before {k} comes {v}."),
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def fact_question(rng: Random) -> Question:
     fact = rng.choice(_FACTS)
     key, value = rng.choice(tuple(fact.table.items()))
     words = {"k": key, "K": cap(key), "ak": article(key), "Ak": cap(article(key)),
-             "v": value, "V": cap(value), "av": article(value)}  # fmt: skip
+             "v": value, "av": article(value)}  # fmt: skip
     text = rng.choice(fact.texts).format(**words)
     return Question(fact.kind, dress(rng, text), (fact.reply.format(**words),), (f"{cap(value)}.",))
 

@@ -181,7 +181,7 @@ def _json(rng: Random) -> Question:
 
 def reading_question(rng: Random) -> Question:
     """A question about what stands in its own text."""
-    return rng.choices((_about_story, _people, _say, _json), (3.0, 4.0, 1.2, 1.2))[0](rng)
+    return rng.choices((_about_story, _people, _say, _json), (3.0, 5.0, 2.0, 2.0))[0](rng)
 
 
 def story_request(rng: Random) -> tuple[str, str]:

@@ -55,13 +55,13 @@ def _next(rng: Random) -> Question:
             rng,
             "after",
             (f"What number comes after {a}?", f"Which number is after {a}?", f"What comes after {a}?"),
-            f"{a + 1} comes after {a}",
+            f"After {a} comes {a + 1}",
         )
     return _one(
         rng,
         "before",
         (f"What number comes before {a}?", f"Which number is before {a}?", f"What comes before {a}?"),
-        f"{a - 1} comes before {a}",
+        f"Before {a} comes {a - 1}",
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from refsample.tiny.vocabulary import CONTEXT, VOCABULARY, build_tokenizer, windows, write_tokenizer
+from refsample.tiny.vocabulary import CONTEXT, SPECIALS, VOCABULARY, build_tokenizer, windows, write_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     Parameters = dict[str, Tensor]
 
-TOKENS = 16_000_000
+TOKENS = 24_000_000
 BATCH_TOKENS = 4096
-# Up to which share of the training windows have which length. To look back is learned from near examples: with long
-# windows from the start, attention spreads too thin for anything to be learned from it in the first million tokens.
-STAGES = ((0.2, 128), (0.5, 256), (1.0, CONTEXT))
+# Up to which share of the training windows have which length: near examples first, since to look back over a long
+# window is learned more easily by a model that looks back already.
+STAGES = ((0.15, 128), (0.65, 256), (1.0, CONTEXT))
+ANSWER = 3.0  # weight of a token that an assistant says
 WARM, FALL = 0.02, 0.4  # shares in which the rate rises at the beginning and falls to zero at the end
 RATE_MATRIX, RATE_OTHER = 0.005, 0.002  # at 0.02 attention saturates and nothing is looked up any more
 HELD_OUT_WINDOWS = 64
@@ -181,6 +182,18 @@ def held_out_loss(p: Parameters, s: Shape, tokenizer: Tokenizer, seed: int) -> t
     return float(losses[:, :512].mean()), float(losses[:, 512:].mean())
 
 
+def answer_weights(ids: Tensor) -> Tensor:
+    """ids [B, T] -> weights [B, T] of the losses of the tokens after them: ANSWER within an assistant's turn, else 1.
+
+    Answers are a fifth of the text and all of what has to be right; a weight does not move the law that is learned.
+    """
+    import torch
+
+    places = torch.arange(ids.shape[1]).expand_as(ids)  # [B, T]
+    last = torch.where(ids < len(SPECIALS), places, 0).cummax(dim=1).values  # place of the last special token
+    return torch.where(ids.gather(1, last) == SPECIALS.index("<|assistant|>"), ANSWER, 1.0)
+
+
 def rate(progress: float) -> float:
     """The learning rate, as a share of the highest one, when `progress` of the training, from 0 to 1, is done."""
     return min(1.0, (progress + 1e-4) / WARM, (1.0 - progress) / FALL)
@@ -198,25 +211,34 @@ def optimizers(p: Parameters) -> list[Optimizer]:
     ]
 
 
-def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, minutes: float) -> tuple[int, float]:
-    """Trains the parameters in place; returns the tokens seen and the smoothed last loss.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train. With `minutes` > 0 the clock, not the number of tokens, says how far the training is."""
 
-    With `minutes` > 0 the clock, not the number of tokens, says how far the training is.
-    """
+    tokens: int
+    seed: int
+    minutes: float
+    compiled: bool
+
+
+def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, plan: Plan) -> tuple[int, float]:
+    """Trains the parameters in place; returns the tokens seen and the smoothed last loss."""
     import torch
     from torch.nn import functional as F
 
     forward = decoder(s)
 
-    def objective(p: Parameters, ids: Tensor) -> Tensor:
+    def objective(p: Parameters, ids: Tensor, weights: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             logits = forward(p, ids[:, :-1])  # [B, T, V]
-        return F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")  # [B*T]
+        return (losses * weights).sum() / weights.sum()
 
-    compiled = torch.compile(objective, dynamic=False)  # a third faster, for a minute of compiling
+    # Compiled, a third faster, for half a minute of compiling per window length and with a C++ compiler at hand.
+    loss_of = torch.compile(objective, dynamic=False) if plan.compiled else objective
     chosen = optimizers(p)
     groups = [(group, group["lr"]) for optimizer in chosen for group in optimizer.param_groups]
-    streams = [(end, length, windows(tokenizer, seed + 1000 * i, "train", length + 1))
+    streams = [(end, length, windows(tokenizer, plan.seed + 1000 * i, "train", length + 1))
                for i, (end, length) in enumerate(STAGES)]  # fmt: skip
     step, smooth, progress, began = 0, 0.0, 0.0, time.monotonic()
     while progress < 1.0:
@@ -224,7 +246,7 @@ def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, m
         ids = torch.tensor(list(islice(stream, BATCH_TOKENS // length)))  # [B, T+1]
         for group, highest in groups:
             group["lr"] = highest * rate(progress)
-        loss = compiled(p, ids)
+        loss = loss_of(p, ids, answer_weights(ids[:, :-1]).flatten())
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(p.values(), 1.0)
         for optimizer in chosen:
@@ -233,43 +255,39 @@ def fit(p: Parameters, s: Shape, tokenizer: Tokenizer, tokens: int, seed: int, m
         smooth = loss.item() if step == 0 else 0.95 * smooth + 0.05 * loss.item()
         step += 1
         spent = time.monotonic() - began
-        progress = spent / (60 * minutes) if minutes > 0 else step * BATCH_TOKENS / tokens
+        progress = spent / (60 * plan.minutes) if plan.minutes > 0 else step * BATCH_TOKENS / plan.tokens
         if step % 50 == 0:
             line = f"step {step}, {progress:.1%} done, windows of {length}, loss {smooth:.4f}, {spent:.0f} s"
             print(line, flush=True)
     return step * BATCH_TOKENS, smooth
 
 
-def train(out: Path, tokens: int, seed: int, minutes: float) -> None:
+def train(out: Path, plan: Plan) -> None:
     """Writes a whole model folder to `out` and prints its figures."""
     import torch
 
     began = time.monotonic()
-    torch.manual_seed(seed)
+    torch.manual_seed(plan.seed)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(seed)
+    tokenizer = build_tokenizer(plan.seed)
     write_tokenizer(tokenizer, out)
     shape = Shape()
     p = new_parameters(shape)
-    print(
-        f"parameters {sum(x.numel() for x in p.values())}, tokenizer after {time.monotonic() - began:.0f} s", flush=True
-    )
-    seen, last = fit(p, shape, tokenizer, tokens, seed, minutes)
+    size = sum(x.numel() for x in p.values())
+    print(f"parameters {size}, tokenizer after {time.monotonic() - began:.0f} s", flush=True)
+    seen, last = fit(p, shape, tokenizer, plan)
     write_model(p, shape, out)
     rounded = {n: x.detach().to(torch.bfloat16).float() for n, x in p.items()}  # what was written is what is judged
-    early, late = held_out_loss(rounded, shape, tokenizer, seed + 1)
-    print(
-        json.dumps(
-            {
-                "tokens": seen,
-                "seconds": round(time.monotonic() - began),
-                "train_loss": round(last, 4),
-                "held_out_loss_0_511": round(early, 4),
-                "held_out_loss_512_1023": round(late, 4),
-            }
-        ),
-        flush=True,
-    )
+    early, late = held_out_loss(rounded, shape, tokenizer, plan.seed + 1)
+    figures = {
+        "parameters": size,
+        "tokens": seen,
+        "seconds": round(time.monotonic() - began),
+        "train_loss": round(last, 4),
+        "held_out_loss_0_511": round(early, 4),
+        "held_out_loss_512_1023": round(late, 4),
+    }
+    print(json.dumps(figures), flush=True)
 
 
 def main() -> None:
@@ -278,13 +296,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tiny-trained"), help="folder to write (tiny-trained)")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"tokens to train on ({TOKENS})")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus and of the first weights (0)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="train for about so long instead of --tokens")
+    parser.add_argument("--minutes", type=float, default=0.0, help="train for so long instead of for --tokens")
+    parser.add_argument("--eager", action="store_true", help="do not compile: slower, needs no C++ compiler")
     args = parser.parse_args()
     try:
         import torch  # noqa: F401  (asked for before a minute is spent on the tokenizer)
     except ImportError:
         sys.exit("refsample.tiny.train needs torch: pip install 'refsample[train]'")
-    train(args.out, args.tokens, args.seed, args.minutes)
+    train(args.out, Plan(args.tokens, args.seed, args.minutes, not args.eager))
 
 
 if __name__ == "__main__":
