@@ -21,6 +21,10 @@ from __future__ import annotations
 class RefsampleError(Exception):
     """Base of the tree; its text is one line that says what is wrong and, where it can, what to do."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # The usual way calls the class with `args`, the one line, which is not what the constructors below take.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
 
 class ParameterError(RefsampleError):
     """A parameter that breaks a rule.
@@ -94,7 +98,16 @@ class MissingExtraError(RefsampleError):
         super().__init__(f"this needs the package {module}: pip install 'refsample[{extra}]'")
 
 
+def _rebuilt(kind: type[RefsampleError], args: tuple[object, ...], fields: dict[str, object]) -> RefsampleError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """repr of a value, cut so that an error stays one line."""
-    text = repr(value).replace("\n", " ")
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        text = f"<{type(value).__name__} too long to write>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

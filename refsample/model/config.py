@@ -1,21 +1,24 @@
 """config.json and generation_config.json of a model folder as one frozen record. It knows nothing of weights.
 
 Both spellings of the rotary settings are read: transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`).
-A value that refsample does not run is an UnsupportedModelError that names it; nothing is guessed.
+A value that refsample does not run is an UnsupportedModelError that names it, and two that contradict each other are a
+MismatchError. What a config leaves out has transformers' default for Llama: silu, context 2048, epsilon 1e-6,
+theta 1e4.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError, shorten
+from refsample.errors import MismatchError, UnsupportedModelError, shorten
+from refsample.files import read_json_object
 from refsample.model.families import FAMILIES, Family
 from refsample.model.rope import KINDS, RopeSettings
 
+_LEAST, _MOST = 2.0**-126, 2.0**128 - 2.0**104  # normal numbers of float32
 _DTYPES = ("float32", "float16", "bfloat16")
 _ROPE_KEYS = {
     "rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "attention_factor",
@@ -59,6 +62,7 @@ class ModelConfig:
     dtype: str | None
     """Type that the config says the weights have; None where it says nothing."""
     bos_token_id: int | None
+    """The first one, where the config gives a list."""
     eos_token_ids: tuple[int, ...]
     """Every id that ends a text, ascending, from both files."""
 
@@ -103,7 +107,7 @@ def read_config(folder: Path) -> ModelConfig:
         attention_bias=_switch(raw, "attention_bias", path),
         mlp_bias=_switch(raw, "mlp_bias", path),
         dtype=_dtype(raw, path),
-        bos_token_id=_ids(raw, "bos_token_id", path, vocab_size)[0] if raw.get("bos_token_id") is not None else None,
+        bos_token_id=next(iter(_ids(raw, "bos_token_id", path, vocab_size)), None),
         eos_token_ids=_eos(raw, path, vocab_size),
     )
     if config.heads % config.kv_heads:
@@ -113,23 +117,6 @@ def read_config(folder: Path) -> ModelConfig:
     if config.head_width % 2:
         raise UnsupportedModelError(f"{path}: head_dim={config.head_width} is odd, rotary pairs need an even width")
     return config
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. MissingFileError or CorruptFileError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing: a model folder needs it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorruptFileError(f"{path} cannot be read: {shorten(error)}") from None
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is not JSON: {error}") from None
-    except RecursionError:
-        raise CorruptFileError(f"{path} is not JSON of a sane depth") from None
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{path} holds a {type(value).__name__}, not a JSON object")
-    return value
 
 
 def _family(raw: Mapping[str, Any], path: Path) -> Family:
@@ -159,9 +146,16 @@ def _rope(raw: Mapping[str, Any], path: Path) -> RopeSettings:
     for name, given in (("rope_parameters", new), ("rope_scaling", old)):
         if given is not None and not isinstance(given, dict):
             raise MismatchError(f"{path}: {name}={shorten(given)} is not an object")
+        if given and given.get("rope_type", given.get("type")) != given.get("type", given.get("rope_type")):
+            raise MismatchError(f"{path}: {name} names two types, rope_type={shorten(given['rope_type'])} and type")
+    new, old = dict(new or {}), dict(old or {})
     if new and old and _kind(new) != _kind(old):
         raise MismatchError(f"{path}: rope_parameters and rope_scaling name different types")
-    given = dict(old or {}) | dict(new or {})
+    for key in sorted(new.keys() & old.keys()):
+        if new[key] != old[key]:
+            said = f"{key}={shorten(new[key])} and {shorten(old[key])}"
+            raise MismatchError(f"{path}: rope_parameters and rope_scaling contradict each other: {said}")
+    given = old | new
     for key in given:
         if key not in _ROPE_KEYS:
             raise UnsupportedModelError(f"{path}: rope setting {shorten(key)} is not known")
@@ -185,13 +179,20 @@ def _rope(raw: Mapping[str, Any], path: Path) -> RopeSettings:
     def number(key: str) -> float | None:
         return None if given.get(key) is None else _number(given, key, path)
 
-    original = number("original_max_position_embeddings")
+    theta, original = _number(given, "rope_theta", path, theta), number("original_max_position_embeddings")
+    low, high = number("low_freq_factor"), number("high_freq_factor")
+    if theta <= 1:
+        raise MismatchError(f"{path}: rope_theta={theta:g} must be more than 1")
+    if original is not None and (original < 1 or original % 1):
+        raise MismatchError(f"{path}: original_max_position_embeddings={original:g} must be a positive whole number")
+    if kind == "llama3" and low is not None and high is not None and high <= low:
+        raise MismatchError(f"{path}: high_freq_factor={high:g} must be more than low_freq_factor={low:g}")
     return RopeSettings(
         kind=kind,
-        theta=_number(given, "rope_theta", path, theta),
+        theta=theta,
         factor=number("factor"),
-        low_freq_factor=number("low_freq_factor"),
-        high_freq_factor=number("high_freq_factor"),
+        low_freq_factor=low,
+        high_freq_factor=high,
         original_max_position_embeddings=None if original is None else int(original),
         attention_factor=number("attention_factor"),
         beta_fast=number("beta_fast"),
@@ -209,8 +210,7 @@ def _kind(given: Mapping[str, Any]) -> str:
 def _eos(raw: Mapping[str, Any], path: Path, vocab_size: int) -> tuple[int, ...]:
     ids = set(_ids(raw, "eos_token_id", path, vocab_size))
     other = path.with_name("generation_config.json")
-    if other.exists():
-        ids |= set(_ids(read_json_object(other), "eos_token_id", other, vocab_size))
+    ids |= set(_ids(read_json_object(other, optional=True), "eos_token_id", other, vocab_size))
     return tuple(sorted(ids))
 
 
@@ -247,8 +247,8 @@ def _number(raw: Mapping[str, Any], key: str, path: Path, default: float | None 
     value = raw.get(key)
     if value is None and default is not None:
         return default
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise MismatchError(f"{path}: {key}={shorten(value)} must be a positive number")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _LEAST <= value <= _MOST:
+        raise MismatchError(f"{path}: {key}={shorten(value)} must be a positive number within float32")
     return float(value)
 
 

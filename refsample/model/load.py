@@ -9,10 +9,11 @@ from refsample.errors import MissingFileError
 from refsample.model.config import read_config
 from refsample.model.numerics import FLOAT32
 from refsample.model.rope import Angles
-from refsample.model.tensors import INDEX, SINGLE
+from refsample.model.tensors import INDEX, SINGLE, foreign_weights
 from refsample.model.transformer import Transformer
 from refsample.model.weights import open_weights
 
+_SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _WHOLE = 32 * 2**20  # a weight file up to this size is hashed whole
 _SAMPLES, _SAMPLE = 64, 2**16
 
@@ -22,6 +23,9 @@ def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
+    weights_there = (folder / SINGLE).exists() or (folder / INDEX).exists()
+    if not weights_there and not (folder / "config.json").exists():  # a model of another kind: say what to do with it
+        raise foreign_weights(folder) or MissingFileError(f"{folder}: config.json is missing, and so is {SINGLE}")
     config = read_config(folder)
     weights = open_weights(folder, config)
     angles = Angles(config.rope, config.head_width)
@@ -29,16 +33,19 @@ def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 (hex) over config.json, tokenizer.json and the weights: small files whole, of large ones size, header and
-    64 evenly spaced pieces of 64 KiB."""
+    """sha256 (hex) over all that decides an answer: configs, tokenizer, chat templates and weights.
+
+    Small files whole, of large ones size, header and 64 evenly spaced pieces of 64 KiB.
+    """
     folder = Path(folder)
     digest = hashlib.sha256()
     weights = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
-    for path in (folder / "config.json", folder / "tokenizer.json", folder / INDEX, *weights):
-        if not path.exists():
+    templates = (*sorted(folder.glob("*.jinja")), *sorted((folder / "additional_chat_templates").glob("*.jinja")))
+    for path in (*(folder / name for name in _SMALL), *templates, folder / INDEX, *weights):
+        if not path.is_file():
             continue
         size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
         with path.open("rb") as file:
             if size <= _WHOLE:
                 digest.update(file.read())

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.errors import CorruptFileError, MissingFileError, UnsupportedModelError, shorten
-from refsample.model.config import read_json_object
+from refsample.files import read_json_object
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HOLDERS: Mapping[str, Any] = {"F32": np.float32, "F16": np.int16, "BF16": np.uint16}
@@ -52,10 +52,18 @@ class Tensor:
 
 def open_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder: model.safetensors, else the shards that the index names. ModelError family."""
+    try:
+        return _open_folder(folder)
+    except OSError as error:  # a directory, a name too long, no permission, ...
+        name = shorten(Path(error.filename or "").name)
+        raise CorruptFileError(f"{folder}: {name} cannot be read: {error.strerror}") from None
+
+
+def _open_folder(folder: Path) -> dict[str, Tensor]:
     if (folder / SINGLE).exists():
         return _open_file(folder / SINGLE)
     if not (folder / INDEX).exists():
-        raise _no_weights(folder)
+        raise foreign_weights(folder) or MissingFileError(f"{folder}: {SINGLE} is missing (nor is there {INDEX})")
     index = folder / INDEX
     places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict) or not places:
@@ -66,7 +74,7 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
         if path.parent != folder or path.name in ("", ".."):
             raise CorruptFileError(f"{index} names {shorten(shard)}, which is not a file name of this folder")
         if not path.exists():
-            raise MissingFileError(f"{index} names the file {shard}, which is missing")
+            raise MissingFileError(f"{index} names the file {shorten(shard)}, which is missing")
         for name, tensor in _open_file(path).items():
             if name in found:
                 raise CorruptFileError(f"{path}: tensor {name} is in {found[name].path.name} too")
@@ -105,7 +113,7 @@ def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
     dtype: Any = fields.get("dtype")
     shape: Any = fields.get("shape")
     offsets: Any = fields.get("data_offsets")
-    if dtype not in _BYTES:
+    if not isinstance(dtype, str) or dtype not in _BYTES:
         raise CorruptFileError(f"{path}: tensor {shorten(name)} has the unknown type {shorten(dtype)}")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
         raise CorruptFileError(f"{path}: header entry of tensor {shorten(name)} is malformed")
@@ -150,10 +158,8 @@ def _open_file(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _no_weights(folder: Path) -> MissingFileError | UnsupportedModelError:
-    """The error for a folder without safetensors, by what is there instead."""
-    if not folder.is_dir():
-        return MissingFileError(f"{folder} is not a folder")
+def foreign_weights(folder: Path) -> MissingFileError | UnsupportedModelError | None:
+    """The error for a folder that holds a model in another format or under another name; None for one without any."""
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name.endswith(".safetensors")]
     if others:
@@ -165,8 +171,9 @@ def _no_weights(folder: Path) -> MissingFileError | UnsupportedModelError:
         (".pth", "convert it to Hugging Face's layout, then to safetensors"),
         (".pt", "convert it to Hugging Face's layout, then to safetensors"),
         (".gguf", "GGUF is not read; take the original checkpoint in safetensors"),
+        ("tokenizer.model", "a vocabulary is no model; take the checkpoint in Hugging Face's layout"),
     ):
         there = [name for name in names if name.endswith(suffix)]
         if there:
-            return UnsupportedModelError(f"{folder}: only {there[0]}, no {SINGLE}: {hint}")
-    return MissingFileError(f"{folder}: {SINGLE} is missing (nor is there {INDEX})")
+            return UnsupportedModelError(f"{folder}: only {shorten(there[0])}, no {SINGLE}: {hint}")
+    return None

@@ -21,7 +21,8 @@ import jinja2.sandbox
 import jinja2.utils
 
 from refsample.errors import CorruptFileError, ParameterError, UnsupportedModelError
-from refsample.text.files import read_json, special_texts
+from refsample.files import read_json_object
+from refsample.text.specials import special_texts
 
 MAX_CHARACTERS = 4_000_000
 """A template that writes more than this is refused: no context is that long."""
@@ -175,7 +176,7 @@ def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate 
     `chat_template.jinja` and `additional_chat_templates/*.jinja` win over `chat_template` in tokenizer_config.json.
     `clock` is what `strftime_now` reads. A template that does not parse is a CorruptFileError.
     """
-    config = read_json(folder / "tokenizer_config.json")
+    config = read_json_object(folder / "tokenizer_config.json", optional=True)
     sources = _sources(folder) or _config_sources(config, folder)
     if not sources:
         return None

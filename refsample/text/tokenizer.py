@@ -18,8 +18,9 @@ from typing import Protocol
 import tokenizers
 
 from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError
-from refsample.text.files import read_json, special_texts
+from refsample.files import read_json_object
 from refsample.text.pieces import PieceRule, piece_rule
+from refsample.text.specials import special_texts
 
 
 class Vocabulary(Protocol):
@@ -153,7 +154,7 @@ class _LibraryErrors:
 
 def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> tuple[int, ...]:
     ids = set(config.eos_token_ids)
-    text = special_texts(read_json(folder / "tokenizer_config.json")).get("eos_token")
+    text = special_texts(read_json_object(folder / "tokenizer_config.json", optional=True)).get("eos_token")
     if text is not None:
         token_id = backend.token_to_id(text)
         if token_id is None:

@@ -84,7 +84,7 @@ def test_text_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"no tokenizer\.json"):
         refsample.load(folder)
     broken = linked(tmp_path / "b")
-    with pytest.raises(CorruptFileError, match=r"tokenizer_config\.json: not JSON"):
+    with pytest.raises(CorruptFileError, match=r"tokenizer_config\.json is not JSON"):
         refsample.load(replaced(broken, "tokenizer_config.json", "{"))
     (broken / "chat_template.jinja").write_text("{% for %}", encoding="utf-8")
     replaced(broken, "tokenizer_config.json", "{}")

@@ -23,6 +23,8 @@ def read(folder: Path, changes: Mapping[str, Any], generation: Mapping[str, Any]
 
 
 OLD: Mapping[str, Any] = {"rope_parameters": ...}
+FACTOR: Mapping[str, Any] = {"rope_type": "linear", "factor": 2.0}
+ORIGINAL = "original_max_position_embeddings"
 
 
 @pytest.mark.parametrize("scaling", [None, LLAMA3, YARN, {"rope_type": "linear", "factor": 2.0}])
@@ -30,7 +32,8 @@ def test_old_and_new_rope_spelling_say_the_same(tmp_path: Path, scaling: Mapping
     new = read(tmp_path, {"rope_parameters": {"rope_theta": 5e5, **(scaling or {"rope_type": "default"})}})
     old = read(tmp_path, {**OLD, "rope_theta": 5e5, "rope_scaling": scaling})
     both = read(tmp_path, {"rope_parameters": {"rope_theta": 5e5, **(scaling or {})}, "rope_theta": 5e5})
-    assert new.rope == old.rope == both.rope
+    twice = read(tmp_path, {"rope_parameters": {"rope_theta": 5e5, **(scaling or {})}, "rope_scaling": scaling})
+    assert new.rope == old.rope == both.rope == twice.rope
     assert new.rope.theta == 5e5 and new.rope.kind == (scaling or {"rope_type": "default"})["rope_type"]
 
 
@@ -40,6 +43,11 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
     assert (config.kv_heads, config.norm_eps, config.max_position, config.tied) == (config.heads, 1e-6, 2048, False)
     assert (config.rope.kind, config.rope.theta, config.dtype, config.eos_token_ids) == ("default", 10000.0, None, ())
     assert not config.attention_bias and not config.mlp_bias and config.head_width == 8
+
+
+@pytest.mark.parametrize(("bos", "want"), [(None, None), (3, 3), ([4, 5], 4), ([], None)])
+def test_start_id(tmp_path: Path, bos: object, want: int | None) -> None:
+    assert read(tmp_path, {"bos_token_id": bos}).bos_token_id == want
 
 
 @pytest.mark.parametrize(
@@ -90,6 +98,18 @@ def test_end_ids_of_both_files(
         ({"rope_parameters": {"rope_theta": 0}}, MismatchError, "rope_theta=0"),
         ({"rope_parameters": {"rope_theta": 1e4}, "rope_theta": 5e5}, MismatchError, "contradict"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}, "rope_scaling": LLAMA3}, MismatchError, "different"),
+        ({"rope_parameters": FACTOR, "rope_scaling": FACTOR | {"factor": 4.0}}, MismatchError, "factor=2.0 and 4.0"),
+        ({"rope_parameters": {"rope_type": "default", "type": "linear"}}, MismatchError, "names two types"),
+        ({"rope_scaling": FACTOR | {"type": "yarn"}}, MismatchError, "rope_scaling names two types"),
+        ({**OLD, "rope_theta": 10**400}, MismatchError, "rope_theta=1000"),
+        ({**OLD, "rope_theta": 1e39}, MismatchError, "rope_theta=1e+39"),
+        ({**OLD, "rope_theta": 1}, MismatchError, "rope_theta=1 must be more than 1"),
+        ({"rope_parameters": YARN | {"rope_theta": 1.0}}, MismatchError, "rope_theta=1 must be more than 1"),
+        ({"rope_parameters": YARN | {ORIGINAL: 0.5}}, MismatchError, f"{ORIGINAL}=0.5 must be a positive whole"),
+        ({"rope_parameters": YARN | {ORIGINAL: 64.5}}, MismatchError, f"{ORIGINAL}=64.5 must be a positive whole"),
+        ({"rope_parameters": YARN | {"factor": 1e-300}}, MismatchError, "factor=1e-300 must be a positive number"),
+        ({"rope_parameters": LLAMA3 | {"high_freq_factor": 1.0}}, MismatchError, "high_freq_factor=1 must be more"),
+        ({"rms_norm_eps": 1e300}, MismatchError, "rms_norm_eps=1e+300"),
         ({"rope_parameters": 3}, MismatchError, "rope_parameters=3"),
         ({"partial_rotary_factor": 0.5}, UnsupportedModelError, "partial_rotary_factor=0.5"),
     ],

@@ -57,6 +57,14 @@ def only(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"something")
 
 
+def bare(folder: Path, *names: str) -> None:
+    """Nothing in the folder but files of these names."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"something")
+
+
 def cut(folder: Path, length: int) -> None:
     raw = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(raw[:length])
@@ -100,6 +108,11 @@ MALFORMED: dict[str, tuple[Callable[[Path], Any], type[ModelError], str]] = {
         lambda f: patch_header(f, lambda h: h["model.norm.weight"].update(dtype="Q9")),
         CorruptFileError,
         "unknown type 'Q9'",
+    ),
+    "type of a wrong type": (
+        lambda f: patch_header(f, lambda h: h["model.norm.weight"].update(dtype=["F32"])),
+        CorruptFileError,
+        "unknown type ['F32']",
     ),
     "integer weights": (
         lambda f: patch_header(f, lambda h: h["model.norm.weight"].update(dtype="I16")),
@@ -145,16 +158,35 @@ MALFORMED: dict[str, tuple[Callable[[Path], Any], type[ModelError], str]] = {
     "only .bin": (lambda f: only(f, "pytorch_model.bin"), UnsupportedModelError, "safe_serialization=True"),
     "only .pth": (lambda f: only(f, "consolidated.00.pth"), UnsupportedModelError, "convert it"),
     "only .gguf": (lambda f: only(f, "model-q4.gguf"), UnsupportedModelError, "GGUF is not read"),
+    "bare .bin": (lambda f: bare(f, "pytorch_model.bin"), UnsupportedModelError, "safe_serialization=True"),
+    "bare .gguf": (lambda f: bare(f, "a.gguf", "tokenizer.model"), UnsupportedModelError, "GGUF is not read"),
+    "bare vocabulary": (lambda f: bare(f, "tokenizer.model"), UnsupportedModelError, "a vocabulary is no model"),
+    "bare": (bare, MissingFileError, "config.json is missing, and so is model.safetensors"),
+    "a folder for weights": (
+        lambda f: ((f / WEIGHTS).unlink(), (f / WEIGHTS).mkdir()),
+        CorruptFileError,
+        "'model.safetensors' cannot be read: Is a directory",
+    ),
     "other name": (lambda f: only(f, "weights.safetensors"), MissingFileError, "only ['weights.safetensors']"),
     "shard missing": (
         lambda f: shards(f, lambda m: m.update({EMBEDDING: "model-00009-of-00009.safetensors"})),
         MissingFileError,
-        "model-00009-of-00009.safetensors, which is missing",
+        "'model-00009-of-00009.safetensors', which is missing",
     ),
     "index wrong": (
         lambda f: shards(f, lambda m: m.update({EMBEDDING: "model-00002-of-00002.safetensors"})),
         MissingFileError,
         f"model-00002-of-00002.safetensors holds '{EMBEDDING}', which it does not",
+    ),
+    "shard with a long name": (
+        lambda f: shards(f, lambda m: m.update({EMBEDDING: "x" * 5000})),
+        CorruptFileError,
+        "cannot be read: File name too long",
+    ),
+    "shard with a broken name": (
+        lambda f: shards(f, lambda m: m.update({EMBEDDING: "a\nb"})),
+        MissingFileError,
+        "names the file 'a\\nb', which is missing",
     ),
     "index outside": (
         lambda f: shards(f, lambda m: m.update({EMBEDDING: "../model.safetensors"})),
@@ -245,12 +277,19 @@ def test_fingerprint_follows_every_file(tmp_path: Path) -> None:
     first = fingerprint(folder)
     assert len(first) == 64 and fingerprint(write_llama(tmp_path / "two", SHAPE)) == first
     assert fingerprint(write_llama(tmp_path / "three", SHAPE, seed=1)) != first
-    for name in ("config.json", "tokenizer.json", WEIGHTS):
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS):
         kept = (folder / name).read_bytes()
         (folder / name).write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
         assert fingerprint(folder) != first, name
         (folder / name).write_bytes(kept)
     assert fingerprint(folder) == first
+    seen = {first}
+    (folder / "additional_chat_templates").mkdir()
+    for name in ("chat_template.jinja", "additional_chat_templates/tool_use.jinja"):
+        for text in ("a", "b"):
+            (folder / name).write_text(text, encoding="utf-8")
+            seen.add(fingerprint(folder))
+    assert len(seen) == 5
 
 
 def test_fingerprint_of_a_large_file_samples_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
