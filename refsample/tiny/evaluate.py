@@ -15,7 +15,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 import refsample
-from refsample.tiny import FOLDER
 from refsample.tiny.corpus import held_out_questions
 from refsample.tiny.questions import is_right
 from refsample.tiny.story import parse_story
@@ -74,7 +73,7 @@ def stories_parsed(model: Any, count: int, temperature: float = 0.8, seed: int =
 
 def held_out_loss(model: Any, count: int, seed: int = 1) -> tuple[float, float]:
     """Mean loss in nats per token at positions 0-511 and 512-1023 of `count` held-out windows."""
-    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
     losses = []
     for ids in islice(windows(tokenizer, seed, "held_out"), count):
         law = log_law(model.logits(ids[:-1]))  # [T, V]
@@ -86,12 +85,13 @@ def held_out_loss(model: Any, count: int, seed: int = 1) -> tuple[float, float]:
 def main() -> None:
     """The command line: prints each figure, then all of them as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="tiny, or a folder that the training script has written")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--show", type=int, default=3, help="stories to print")
     args = parser.parse_args()
-    model = refsample.load("tiny")
+    model = refsample.load(args.model)
     right, wrong = questions_right(model, args.questions)
     print(f"held-out questions right: {right} of {args.questions} (wrong: {dict(wrong)})")
     parsed, made = stories_parsed(model, args.stories)
