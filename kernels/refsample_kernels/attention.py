@@ -61,9 +61,8 @@ def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float,
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
     for turn in prange(rows * heads):
-        task = turn // 2 if turn % 2 == 0 else rows * heads - 1 - turn // 2  # short rows beside long ones: even shares
-        t, h = task // heads, task % heads
-        count = start + t + 1
+        task = _task(turn, rows * heads)
+        h, count = task % heads, start + task // heads + 1
         weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
         base = (h // group) * width * room
         _scores(flat_q, task * width, flat_k, base, width, room, np.float32(scale), weights)
@@ -93,9 +92,8 @@ def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: f
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
     for turn in prange(rows * heads):
-        task = turn // 2 if turn % 2 == 0 else rows * heads - 1 - turn // 2  # short rows beside long ones: even shares
-        t, h = task // heads, task % heads
-        count = start + t + 1
+        task = _task(turn, rows * heads)
+        h, count = task % heads, start + task // heads + 1
         weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
         base, o = (h // group) * width * room, task * width
         _scores(flat_q, o, flat_k, base, width, room, np.float32(1), weights)
@@ -107,6 +105,12 @@ def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: f
         _mix(weights, count, flat_v, base, width, np.float32(1), flat_out, o)
         for d in range(0, width, 16):
             store_part(flat_out, o + d, width - d, to_bf16(load_part(flat_out, o + d, width - d)))
+
+
+@helper
+def _task(turn: int, tasks: int) -> int:
+    """Which row and head (task = row H + head) a turn of the loop takes: short rows beside long ones, even shares."""
+    return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
 
 
 @helper

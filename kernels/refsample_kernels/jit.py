@@ -1,11 +1,13 @@
-"""Lazy compilation of kernels: the only file that imports numba. It knows nothing of what a kernel computes.
+"""Lazy compilation of kernels with numba. It knows nothing of what a kernel computes.
 
 `@kernel(definition)` makes a `Kernel`: a callable that imports numba and compiles at its first call, and that is listed
 in `KERNELS` beside its float64 definition. `@helper` marks a plain function that kernels call. Under
-NUMBA_DISABLE_JIT=1 both stay plain Python and numba is never imported.
+NUMBA_DISABLE_JIT=1 both stay plain Python and numba is never imported: only this file and `lanes_llvm` import it, when
+the first kernel is compiled.
 
 Kernels are compiled without fastmath: the order of every sum is the order of the source, so a kernel gives the same
-bits compiled serially or in parallel, and on every machine with the same libm.
+bits compiled serially or in parallel. They are the same on every machine too: what kernels compute with are single
+operations that IEEE 754 rounds exactly, exponentials made of them (see `lanes`), and no function of a C library.
 """
 
 from __future__ import annotations
@@ -139,7 +141,10 @@ def source_hash() -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache folder; never beside the sources."""
+    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache folder; never beside the sources.
+
+    RuntimeError for a user without a home folder.
+    """
     given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     root = Path(given) if given else Path.home() / ".cache"
     return root / "refsample" / source_hash()
@@ -212,13 +217,13 @@ def _intrinsics(numba: Any) -> dict[str, Any]:
 @contextmanager
 def _cache_at(numba: Any) -> Iterator[bool]:
     """numba's cache folder set to ours while a dispatcher is made; False where no folder can be written."""
-    folder = cache_folder()
+    before, writable = numba.config.CACHE_DIR, False
     try:
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    before = numba.config.CACHE_DIR
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home folder
+        pass
     if writable:
         numba.config.CACHE_DIR = str(folder)
     try:

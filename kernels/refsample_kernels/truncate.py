@@ -17,6 +17,8 @@ Mask = NDArray[np.bool_]
 
 ROUNDING = 1e-12
 """Masses, and logits at the threshold of min_p, closer than this are equal: sums in float64 err by about as much."""
+FARTHEST = 690.0
+"""e to this, times any number of tokens, is finite: a base that lies farther above the maximum counts as this far."""
 HEAD = 2048
 """top_p looks for its cut among this many best tokens before it sorts them all."""
 
@@ -56,13 +58,18 @@ def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None)
     """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 where p = 0."""
     top = logits.max()
     depths = top - logits[logits > -np.inf]  # [survivors] nats below the maximum
-    whole = float(np.exp(-depths).sum()) if total is None else math.exp(total - top)
+    whole = float(np.exp(-depths).sum()) if total is None else whole_mass(total, float(top))
     if depths.size > 2 * HEAD:
         head = np.sort(np.partition(depths, HEAD)[:HEAD])  # [HEAD]
         above = np.cumsum(np.exp(-head)) / whole
         if above[-1] > p + ROUNDING:
             return _ranks_below(above, p, rule)
     return _ranks_below(np.cumsum(np.exp(-np.sort(depths))) / whole, p, rule)
+
+
+def whole_mass(total: float, top: float) -> float:
+    """e^(total - top): the mass that shares are relative to, where the maximum weighs 1; held where a float ends."""
+    return math.exp(min(max(total - top, -FARTHEST), FARTHEST))
 
 
 def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:

@@ -38,11 +38,14 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[Import]:
-    """Every import of a file, also those inside functions. `from a import b` counts as `a.b` where that is a module."""
+def imports(path: Path, code: str | None = None) -> Iterator[Import]:
+    """Every import of a file, also those inside functions, and `import_module("a.b")` of a literal.
+
+    `from a import b` counts as `a.b` where that is a module. `code`: what to read instead of the file's text.
+    """
     name = dotted(path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8") if code is None else code, filename=str(path))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(name, alias.name, path, node.lineno)
@@ -54,6 +57,16 @@ def imports(path: Path) -> Iterator[Import]:
                     continue  # a constant of the front door, which any floor may print
                 target = f"{source}.{alias.name}" if is_module(f"{source}.{alias.name}") else source
                 yield Import(name, target, path, node.lineno)
+        elif isinstance(node, ast.Call) and (target := _imported(node)):
+            yield Import(name, target, path, node.lineno)
+
+
+def _imported(call: ast.Call) -> str | None:
+    """The module that `import_module("...")` or `__import__("...")` names; None for other calls."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+    if function in ("import_module", "__import__") and call.args and isinstance(call.args[0], ast.Constant):
+        return str(call.args[0].value)
+    return None
 
 
 def is_module(name: str) -> bool:

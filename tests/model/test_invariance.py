@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -18,6 +21,7 @@ from refsample.model.load import load_transformer
 from refsample.model.transformer import Transformer
 from refsample_kernels import jit
 from tests.factories import CASES, write_llama
+from tests.house.sources import PACKAGES
 
 TOY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "feed_forward": 20, "vocab_size": 268}
 few = settings(max_examples=3 if jit.jit_disabled() else 25)
@@ -94,18 +98,36 @@ def test_forks_and_cuts(name: str, tokens: list[int], others: list[int], data: s
     np.testing.assert_array_equal(run.forward([(tokens + others, third)], rows="all")[0], want)
 
 
+THREADS = """
+import numba, sys
+from pathlib import Path
+from refsample.model.load import load_transformer
+from refsample_kernels import jit
+model, tokens, results = load_transformer(Path(sys.argv[1])), [n * n % 268 for n in range(250)], []
+for count in (1, 2):
+    jit.set_threads(count)
+    for precision in ("float32", "bf16", "int4-g32"):
+        run = model.with_precision(precision)
+        results.append(run.forward([(tokens, run.new_cache())], rows="all")[0].tobytes())
+print(jit.threads(), numba.threading_layer() != "", *(a == b for a, b in zip(results, results[3:])))
+"""
+
+
 @pytest.mark.skipif(jit.jit_disabled(), reason="no threads with the JIT off")
-@pytest.mark.parametrize("precision", ["float32", "bf16", "int4-g32"])
-def test_thread_counts(precision: str) -> None:
-    run, tokens = model("eight_to_one", precision), np.random.default_rng(0).integers(0, 268, 250).tolist()
-    before, results = jit.threads(), []
-    try:
-        for count in sorted({1, before}):
-            jit.set_threads(count)
-            results.append(whole(run, tokens))
-    finally:
-        jit.set_threads(before)
-    np.testing.assert_array_equal(results[0], results[-1])
+def test_thread_counts(tmp_path: Path) -> None:
+    """In a process of its own, which has two threads whatever this one was started with."""
+    folder = write_llama(tmp_path, **CASES["eight_to_one"])
+    paths = [str(package.parent) for package in PACKAGES]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(folder)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.stdout.strip() == "2 True True True True", done.stderr
 
 
 @pytest.mark.skipif(jit.jit_disabled(), reason="too slow with the JIT off, and nothing to race")
