@@ -6,20 +6,21 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refsample.api.prompts import encode_prompts, fit_context
 from refsample.api.types import Request
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
+from refsample.generation.prefill import rows_of
+from refsample.generation.scoring import prompt_logprobs
 from refsample.generation.sequence import GenerationParams, TokenEvent
-from refsample.sampling.logprobs import TokenLogprobs, from_values
+from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
 from refsample.spec.provider import ProviderSpec
 from refsample_kernels.softmax import log_softmax
@@ -93,7 +94,8 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
 def fingerprint(model: Model, behaviour: Behaviour) -> str:
     """`fp_` and 12 hex digits that change with the weights, the behaviour and the version."""
     version = import_module(__name__.partition(".")[0]).__version__
-    text = json.dumps([model.fingerprint, asdict(behaviour), version], default=sorted, sort_keys=True)
+    named = replace(behaviour, precision=model.transformer_for(behaviour.precision).precision)
+    text = json.dumps([model.fingerprint, asdict(named), version], default=sorted, sort_keys=True)
     return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -128,35 +130,21 @@ def _mean_logprob(job: Job, choice: Choice) -> float:
     if not choice.token_ids:
         return -np.inf
     prompt = job.prompts[choice.prompt_index]
-    logits = all_logits(job, (*prompt, *choice.token_ids[:-1]))[len(prompt) - 1 :]  # [T, V]
-    drawn = [log_softmax(row)[token] for row, token in zip(logits.astype(np.float64), choice.token_ids, strict=True)]
-    return float(np.mean(drawn))
-
-
-def all_logits(job: Job, ids: Sequence[int]) -> NDArray[np.float32]:
-    """Raw logits [T, V] after each of `ids`."""
-    transformer = job.model.transformer_for(job.behaviour.precision)
-    return transformer.forward([(np.asarray(ids), transformer.new_cache())], rows="all")[0]
-
-
-def prompt_logprobs(job: Job, prompt_index: int) -> list[LogprobRow]:
-    """Logprobs of a prompt's own tokens, always raw; None for the first, which nothing predicts."""
-    ids = job.prompts[prompt_index]
-    semantics, wanted = job.behaviour.semantics, job.params.logprobs or 0
-    rows: list[LogprobRow] = [None]
-    if len(ids) > 1:
-        for token_id, logits in zip(ids[1:], all_logits(job, ids[:-1]), strict=True):
-            rows.append(from_values(log_softmax(logits.astype(np.float64)), token_id, wanted, semantics))
-    return rows
+    rows = rows_of(job.model.transformer_for(job.behaviour.precision), prompt, choice.token_ids)
+    pairs = zip(rows, choice.token_ids, strict=True)
+    return float(np.mean([log_softmax(row.astype(np.float64))[token] for row, token in pairs]))
 
 
 def echo(job: Job) -> list[tuple[str, list[LogprobRow]]]:
     """For each prompt its text (as it was sent, or its ids decoded) and its logprobs, if asked for; [] without echo."""
     if not job.request.echo:
         return []
-    decode, wanted = job.model.tokenizer.decode, job.params.logprobs is not None
+    decode, behaviour, wanted = job.model.tokenizer.decode, job.behaviour, job.params.logprobs
     texts = [
         sent if isinstance(sent, str) else decode(ids)
         for sent, ids in zip(job.request.prompts, job.prompts, strict=True)
     ]
-    return [(text, prompt_logprobs(job, index) if wanted else []) for index, text in enumerate(texts)]
+    if wanted is None:
+        return [(text, []) for text in texts]
+    facts = (prompt_logprobs(job.model, ids, wanted, behaviour.semantics, behaviour.precision) for ids in job.prompts)
+    return [(text, list(rows)) for text, rows in zip(texts, facts, strict=True)]

@@ -82,7 +82,6 @@ def build(
 
 def _generation(take: _Builder, vocabulary: int | None) -> GenerationParams:
     stop = take.get("stop")
-    seed = take.get("seed")
     max_tokens, min_tokens = take.get("max_tokens"), take.get("min_tokens") or 0
     if max_tokens is not None and min_tokens > max_tokens:
         raise take.error("min_tokens", f"must not exceed {take.fields.name('max_tokens')} ({max_tokens})")
@@ -97,7 +96,7 @@ def _generation(take: _Builder, vocabulary: int | None) -> GenerationParams:
         ignore_eos=bool(take.get("ignore_eos")),
         min_tokens=min_tokens,
         n=take.get("n") or 1,
-        seed=None if seed == -1 else seed,
+        seed=take.get("seed"),
         logprobs=_logprobs(take),
     )
 

@@ -77,7 +77,7 @@ FAULTS: Mapping[str, Fault] = _table(
         "stop_text_kept",
         "the matched stop text stays in the answer (D22)",
         "contract",
-        lambda b: replace(b, keep_stop=True),
+        lambda b: replace(b, include_stop=True),
     ),
     Fault("seed_ignored", "the same seed gives different draws (D28)", "contract", _drop("seed")),
     Fault(

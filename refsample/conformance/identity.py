@@ -17,11 +17,21 @@ from numpy.typing import NDArray
 from refsample.conformance.contract import CERTAIN
 from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, flip_gain, residual_gain
 from refsample.conformance.law import DECIDED, judged
-from refsample.conformance.oracle import HONEST, OTHER_MODEL, SLACK_SIGMAS, TWIN, Hypothesis, Oracle, sampling_params
+from refsample.conformance.oracle import (
+    HONEST,
+    OTHER_MODEL,
+    SLACK_SIGMAS,
+    TWIN,
+    Hypothesis,
+    Oracle,
+    precision_of,
+    sampling_params,
+)  # fmt: skip
 from refsample.conformance.probes import Budget, Prompts, prompt_texts
 from refsample.conformance.report import Check, Finding, finding
 from refsample.conformance.session import TOP_LOGPROBS, Kind, Session, error_text, logprob_fields
 from refsample.conformance.transcript import Choice, Reported, ReportedToken
+from refsample.generation.behaviour import applied
 from refsample.sampling.params import SamplingParams
 
 OTHER_SIGMA = 3.0
@@ -69,7 +79,7 @@ def identity_findings(
 
 def _rows(oracle: Oracle, ids: tuple[int, ...], start: int) -> Rows:
     """Raw logits [T, V] of the positions that predict ids[start:], for each precision among the hypotheses."""
-    precisions = {h.behaviour.precision for h in (*oracle.nulls, *oracle.faults) if h.behaviour is not None}
+    precisions = {precision_of(h.behaviour) for h in (*oracle.nulls, *oracle.faults) if h.behaviour is not None}
     return {p: oracle.all_logits(ids, p)[start - 1 : len(ids) - 1] for p in sorted(precisions)}
 
 
@@ -88,7 +98,7 @@ def _scale(hypothesis: Hypothesis) -> str:
     """Which entry of `_sigmas` a hypothesis stands for."""
     if hypothesis.behaviour is None:
         return OTHER_MODEL
-    return hypothesis.behaviour.precision
+    return precision_of(hypothesis.behaviour)
 
 
 def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, kind: Kind) -> Finding:
@@ -125,10 +135,9 @@ def _compare_path(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], tex
             proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
         gains = {}
         for h in oracle.faults:
-            behaviour = h.behaviour or oracle.honest
             followed = 1.0
-            if behaviour.precision == HONEST:
-                law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, behaviour, ids, path[:t])
+            if h.behaviour is not None and applied(GREEDY_PARAMS, h.behaviour).temperature > 0.0:
+                law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, h.behaviour, ids, path[:t])
                 followed = float(law.probs[path[t]])
             gains[h.name] = flip_gain(flipped, margin, sigmas[_scale(h)][t], sigmas[HONEST][t], followed)
         tally.add(gains, {}, proof)
@@ -215,16 +224,25 @@ def logprobs(
             largest = max(largest, base)
             gains = {}
             for h in oracle.faults:
-                own = (
-                    base
-                    if h.behaviour is None or h.behaviour.precision != HONEST
-                    else _residual(oracle, _reported(oracle, h, rows, params, ids, sampled, t), token)
-                )
+                own = base
+                if _reports_otherwise(oracle, h):
+                    own = _residual(oracle, _reported(oracle, h, rows, params, ids, sampled, t), token)
                 gains[h.name] = residual_gain(own, sigmas[_scale(h)][t], base, sigmas[HONEST][t])
             tally.add(gains, {})
     found = judged(check, tally.evidence())
     said = f"{found.evidence}; largest difference {largest:.2g} nats"
     return Finding(replace(found, evidence=said), tally.evidence())
+
+
+def _reports_otherwise(oracle: Oracle, hypothesis: Hypothesis) -> bool:
+    """Whether a hypothesis puts reported logprobs elsewhere: raw ones do not depend on parameters or order.
+
+    Another precision moves them by what its recipe says, which is not known: it has a larger error bar instead.
+    """
+    behaviour = hypothesis.behaviour
+    if behaviour is None or precision_of(behaviour) != HONEST:
+        return False
+    return not behaviour.semantics.logprob_stage == oracle.honest.semantics.logprob_stage == "raw"
 
 
 def _reported(
@@ -238,7 +256,7 @@ def _reported(
 ) -> NDArray[np.float64]:
     """Logprobs [V] that a hypothesis would report at position t, at its own stage."""
     behaviour = hypothesis.behaviour or oracle.honest
-    logits = rows[behaviour.precision][t]
+    logits = rows[precision_of(behaviour)][t]
     stage = behaviour.semantics.logprob_stage
     return oracle.distribution(logits, params, behaviour, prompt, sampled[:t]).logprobs(stage)
 
@@ -271,7 +289,7 @@ def _observe_step(
 ) -> None:
     probs = {
         h.name: float(
-            oracle.distribution(rows[h.behaviour.precision][t], params, h.behaviour, ids, sampled[:t]).probs[token]
+            oracle.distribution(rows[precision_of(h.behaviour)][t], params, h.behaviour, ids, sampled[:t]).probs[token]
         )
         for h in (*oracle.nulls, *oracle.faults)
         if h.behaviour is not None

@@ -123,7 +123,7 @@ class Oracle:
     def law(self, context: Context, params: SamplingParams, hypothesis: Hypothesis) -> Floats:
         """Probability of each text class [K] of a one-token answer."""
         behaviour = hypothesis.behaviour or self.honest
-        logits = self.last_logits(context.ids, behaviour.precision)
+        logits = self.last_logits(context.ids, precision_of(behaviour))
         probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
         if hypothesis.behaviour is None:
             probs = 0.5 * probs + 0.5 / len(probs)
@@ -142,6 +142,11 @@ class Oracle:
         raised = logits.astype(np.float64)
         raised[list(tokens)] += slack
         return float(self.distribution(raised, params, self.honest, prompt_ids, output_ids).probs[list(tokens)].sum())
+
+
+def precision_of(behaviour: Behaviour) -> str:
+    """Its precision by name: a behaviour that leaves it to the model as loaded counts as honest."""
+    return behaviour.precision or HONEST
 
 
 def sampling_params(fields: Mapping[str, object]) -> SamplingParams:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refsample import __version__
 from refsample.conformance.campaign import Plan, run
-from refsample.conformance.oracle import Oracle
+from refsample.conformance.oracle import HONEST, Oracle
 from refsample.conformance.probes import PROFILES
 from refsample.conformance.record import make_room, write_record
 from refsample.conformance.report import Check, Report
@@ -92,5 +92,6 @@ def execute(
     paths = {e.kind: e.path for e in plan.provider.endpoints.values()}
     target = Target(first_model(endpoint) if model is None else model, paths, aliases=plan.engine.aliases)
     session = Session(endpoint, target, plan.seed, on_request, max_tokens)
-    oracle = None if reference is None else Oracle(reference, Behaviour(semantics=plan.engine.semantics))
+    honest = Behaviour(semantics=plan.engine.semantics, precision=HONEST)
+    oracle = None if reference is None else Oracle(reference, honest)
     return run(session, oracle, plan, on_check)

@@ -25,9 +25,9 @@ class Behaviour:
     """SamplingParams fields that get this value where a request leaves them neutral: a server's own defaults."""
     temperature_scale: float = 1.0
     """Every temperature is multiplied by this."""
-    precision: str = "float32"
-    """Name for `Transformer.with_precision`."""
-    keep_stop: bool = False
+    precision: str | None = None
+    """Name for `Transformer.with_precision`; None: as the model was loaded."""
+    include_stop: bool = False
     """True: the matched stop text stays in the answer."""
     template: str | None = None
     """Name of a chat template of the model folder; None is the default one."""

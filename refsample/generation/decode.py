@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import ContextLengthError, ParameterError
+from refsample.checks import room, token_ids
+from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour, applied
+from refsample.generation.prefill import groups, last_rows
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, decide, draw, draws
 from refsample.sampling.rng import effective_seed, stream_choice, uniform, uniforms
+from refsample.sampling.steps import Context, plan
 from refsample.spec.types import Semantics
 from refsample.text.stream import Detokenizer
 
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
     from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
-PREFILL_TOKENS = 2048
-"""Prompts are prefilled together up to so many tokens; more would only cost memory."""
 RESERVED = 256
 """Places kept free in a fresh cache; it grows when an answer gets longer."""
 FEW = 32
@@ -73,6 +74,7 @@ def generate_events(
     limits = [_limit(model, ids, asked) for ids in checked]
     seed = effective_seed(asked.seed, behaviour.semantics.seed_rule)
     job = _Job(model, asked, behaviour, seed)
+    job.check()
     return Events(_run(job, checked, limits), asked, seed)
 
 
@@ -89,7 +91,6 @@ def settled(params: GenerationParams, behaviour: Behaviour) -> GenerationParams:
 
 def _check_vocabulary(model: Model, params: GenerationParams) -> None:
     """The ids that parameters name; the sampler's own door is not on the way of `decide`."""
-    size = model.config.vocab_size
     named = {
         "logit_bias": tuple(params.sampling.logit_bias),
         "allowed_token_ids": params.sampling.allowed_token_ids or (),
@@ -97,20 +98,28 @@ def _check_vocabulary(model: Model, params: GenerationParams) -> None:
         "stop_token_ids": params.stop_token_ids,
     }
     for name, ids in named.items():
-        for token_id in ids:
-            if token_id >= size:
-                raise ParameterError(name, token_id, f"token ids lie in [0, {size})", f"model {model.name}")
+        token_ids(name, ids, model.config.vocab_size, f"model {model.name}")
+
+
+def _check_left(sampling: SamplingParams, size: int, cause: tuple[str, object] | None = None) -> None:
+    """The ids that are allowed are not all banned; `cause`: the parameter that bans them."""
+    allowed, banned = sampling.allowed_token_ids, frozenset(sampling.banned_token_ids)
+    if len(banned) >= size if allowed is None else banned.issuperset(allowed):
+        own = ("banned_token_ids", sampling.banned_token_ids)
+        name, value = cause or (own if allowed is None else ("allowed_token_ids", allowed))
+        raise ParameterError(name, value, "leaves no token that could be drawn")
 
 
 def _limit(model: Model, ids: tuple[int, ...], params: GenerationParams) -> int:
     """How many tokens may come after a prompt."""
-    room = model.config.max_position - len(ids)
-    wanted = params.min_tokens if params.max_tokens is None else params.max_tokens
-    if room < max(wanted, 1 if params.max_tokens is None else 0):
-        rule = f"the prompt's {len(ids)} tokens and these exceed the context of {model.config.max_position} tokens"
-        value = ... if params.max_tokens is None else params.max_tokens
-        raise ContextLengthError("max_tokens", value, rule, f"model {model.name}", "context_length_exceeded")
-    return room if params.max_tokens is None else params.max_tokens
+    context, source = model.config.max_position, f"model {model.name}"
+    counted = f"the prompt's {len(ids)} tokens and these"
+    if params.max_tokens is not None:
+        room("max_tokens", params.max_tokens, counted, len(ids) + params.max_tokens, context, source)
+        return params.max_tokens
+    room("prompt", ..., f"{len(ids)} tokens and one to come", len(ids) + 1, context, source)
+    room("min_tokens", params.min_tokens, counted, len(ids) + params.min_tokens, context, source)
+    return context - len(ids)
 
 
 class _Job:
@@ -128,16 +137,24 @@ class _Job:
         eos = () if params.ignore_eos else model.tokenizer.eos_token_ids
         self.stops = StopRule(
             limit=0,
-            strings=params.stop,
-            token_ids=frozenset(params.stop_token_ids),
+            stop=params.stop,
+            stop_token_ids=frozenset(params.stop_token_ids),
             eos_ids=frozenset(eos),
             min_tokens=params.min_tokens,
-            keep=params.include_stop or behaviour.keep_stop,
+            include_stop=params.include_stop or behaviour.include_stop,
         )
         self.sampling = params.sampling
         banned = {*params.sampling.banned_token_ids, *params.stop_token_ids, *eos}
         self.early = replace(params.sampling, banned_token_ids=tuple(banned)) if params.min_tokens else params.sampling
         """Parameters while `min_tokens` are not reached: no token may end the text."""
+
+    def check(self) -> None:
+        """ParameterError where a parameter has no step in this engine, or no token could ever be drawn."""
+        for sampling in (self.sampling, self.early):
+            plan(Context(sampling, self.semantics))
+        _check_left(self.sampling, self.model.config.vocab_size)
+        if self.params.min_tokens:
+            _check_left(self.early, self.model.config.vocab_size, ("min_tokens", self.params.min_tokens))
 
     def law(self, logits: NDArray[np.float32], prompt: Sequence[int], output: Sequence[int]) -> Distribution:
         sampling = self.early if len(output) < self.params.min_tokens else self.sampling
@@ -184,9 +201,9 @@ class _Choice:
 
 def _run(job: _Job, prompts: Sequence[tuple[int, ...]], limits: Sequence[int]) -> Generator[TokenEvent]:
     live: list[_Choice] = []
-    for group in _groups(prompts, limits):
+    for group in groups(prompts, limits):
         caches = [job.transformer.new_cache(len(prompts[p]) + min(limits[p], RESERVED)) for p in group]
-        rows = job.transformer.forward([(prompts[p], cache) for p, cache in zip(group, caches, strict=True)])
+        rows = last_rows(job.transformer, [(prompts[p], cache) for p, cache in zip(group, caches, strict=True)])
         for p, cache, row in zip(group, caches, rows, strict=True):
             started: list[_Choice] = []
             yield from _first(job, p, prompts[p], limits[p], row[0], started)
@@ -194,22 +211,6 @@ def _run(job: _Job, prompts: Sequence[tuple[int, ...]], limits: Sequence[int]) -
             live += started
     while live:
         live = yield from _next(job, live)
-
-
-def _groups(prompts: Sequence[tuple[int, ...]], limits: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of prompts that are prefilled together; prompts without a token to come are left out."""
-    group: list[int] = []
-    size = 0
-    for p, ids in enumerate(prompts):
-        if not limits[p]:
-            continue
-        if group and size + len(ids) > PREFILL_TOKENS:
-            yield group
-            group, size = [], 0
-        group.append(p)
-        size += len(ids)
-    if group:
-        yield group
 
 
 def _first(

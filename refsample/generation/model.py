@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import ContextLengthError, ParameterError
+from refsample.checks import known_names, room, token_ids
+from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
@@ -44,6 +44,7 @@ class Model:
     config: ModelConfig = field(repr=False)
     fingerprint: str
     _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def logits(self, ids: Iterable[int]) -> NDArray[np.float32]:
         """ids [T] -> raw logits [T, V]; position t predicts ids[t + 1]. ParameterError for ids that are none.
@@ -89,12 +90,9 @@ class Model:
         ParameterError for whatever is not allowed, ContextLengthError where the context is too small.
         """
         if behaviour is None:
-            behaviour = Behaviour(semantics=resolve(engine), precision=self.transformer.precision)
+            behaviour = Behaviour(semantics=resolve(engine))
         ids = self.prompt_ids(prompt_or_messages, behaviour.template)
         events = generate_events(self, [ids], parameters(params), behaviour)
-        if events.params.echo:
-            shown = prompt_or_messages if isinstance(prompt_or_messages, str) else self.tokenizer.decode(ids)
-            events = _echoed(events, shown)
         return events if stream else self._collected(events, ids)
 
     def prompt_ids(self, prompt: Prompt, template: str | None = None) -> tuple[int, ...]:
@@ -104,9 +102,10 @@ class Model:
         through the chat template (`template`: one of the folder's named ones), whose text gets nothing added.
         """
         if isinstance(prompt, str):
-            return tuple(self.tokenizer.encode(prompt))
+            return self.checked_ids(self.tokenizer.encode(prompt))
         if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
-            return tuple(self.tokenizer.encode(self.chat_template(template).render(prompt), bos=False))  # type: ignore[arg-type]  # every message is checked there
+            text = self.chat_template(template).render(prompt)  # type: ignore[arg-type]  # every message is checked there
+            return self.checked_ids(self.tokenizer.encode(text, bos=False), "messages")
         return self.checked_ids(prompt)  # type: ignore[arg-type]  # every id is checked there
 
     def chat_template(self, name: str | None = None) -> ChatTemplate:
@@ -123,27 +122,23 @@ class Model:
 
     def checked_ids(self, ids: Iterable[int], parameter: str = "prompt") -> tuple[int, ...]:
         """`ids` as a tuple, each an integer in [0, V), at least one, no more than the context holds."""
+        source = f"model {self.name}"
         if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
-            raise ParameterError(parameter, ids, "must be text, token ids or messages", f"model {self.name}")
-        size = self.config.vocab_size
-        checked = tuple(_index(parameter, token_id) for token_id in ids)
+            raise ParameterError(parameter, ids, "must be text, token ids or messages", source)
+        checked = token_ids(parameter, ids, self.config.vocab_size, source)
         if not checked:
-            raise ParameterError(parameter, (), "must hold at least one token", f"model {self.name}")
-        if min(checked) < 0 or max(checked) >= size:
-            wrong = next(token_id for token_id in checked if not 0 <= token_id < size)
-            raise ParameterError(parameter, wrong, f"token ids lie in [0, {size})", f"model {self.name}")
-        if len(checked) > self.config.max_position:
-            rule = f"{len(checked)} tokens exceed the context of {self.config.max_position} tokens"
-            raise ContextLengthError(parameter, ..., rule, f"model {self.name}", "context_length_exceeded")
+            raise ParameterError(parameter, (), "must hold at least one token", source)
+        room(parameter, ..., f"{len(checked)} tokens", len(checked), self.config.max_position, source)
         return checked
 
-    def transformer_for(self, precision: str) -> Transformer:
-        """The weights in another precision; each is prepared once. ParameterError for a name of none."""
-        if precision == self.transformer.precision:
+    def transformer_for(self, precision: str | None = None) -> Transformer:
+        """The weights in a precision (None: as loaded); each is prepared once. ParameterError for a name of none."""
+        if precision is None or precision == self.transformer.precision:
             return self.transformer
-        if precision not in self._precisions:
-            self._precisions[precision] = self.transformer.with_precision(precision)
-        return self._precisions[precision]
+        with self._lock:
+            if precision not in self._precisions:
+                self._precisions[precision] = self.transformer.with_precision(precision)
+            return self._precisions[precision]
 
     def _collected(self, events: Events, ids: tuple[int, ...]) -> Completion:
         """All events of one prompt as finished choices."""
@@ -170,29 +165,6 @@ class Model:
 
 def parameters(values: Mapping[str, object]) -> GenerationParams:
     """GenerationParams from one flat set of names. ParameterError, with the nearest name, for one that is unknown."""
-    for name, value in values.items():
-        if name not in _SAMPLING and name not in _GENERATION:
-            near = get_close_matches(name, _SAMPLING | _GENERATION, n=1)
-            rule = "no such parameter" + (f"; did you mean {near[0]}?" if near else "")
-            raise ParameterError(name, value, rule, "Model.generate", "unknown_parameter")
+    known_names(values, _SAMPLING | _GENERATION, "Model.generate")
     sampling = SamplingParams(**{name: value for name, value in values.items() if name in _SAMPLING})  # type: ignore[arg-type]  # checked at construction
     return GenerationParams(sampling=sampling, **{n: v for n, v in values.items() if n in _GENERATION})  # type: ignore[arg-type]  # the same
-
-
-def _index(parameter: str, token_id: object) -> int:
-    if isinstance(token_id, bool):
-        raise ParameterError(parameter, token_id, "token ids are integers")
-    try:
-        return operator.index(token_id)  # type: ignore[arg-type]  # that is what is being tested
-    except TypeError:
-        raise ParameterError(parameter, token_id, "token ids are integers") from None
-
-
-def _echoed(events: Events, prompt: str) -> Events:
-    """The same events, the prompt put before the first text of each choice."""
-
-    def source() -> Generator[TokenEvent]:
-        for event in events:
-            yield replace(event, text=prompt + event.text) if event.step == 0 else event
-
-    return Events(source(), events.params, events.seed)

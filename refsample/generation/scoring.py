@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refsample.errors import ContextLengthError, ParameterError
+from refsample.checks import room
 from refsample.generation.model import Model, Prompt
+from refsample.generation.prefill import all_rows, rows_of
 from refsample.sampling.logprobs import TokenLogprobs, from_values, rank_of
-from refsample.sampling.params import SamplingParams
+from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.pipeline import distribution
 from refsample.sampling.semantics import resolve
 from refsample.spec.types import EngineSpec, Semantics
@@ -68,55 +69,38 @@ def score(
     ParameterError for ids that the model does not have and for an empty completion; ContextLengthError.
     """
     semantics = resolve(engine)
-    sampling = _sampling(params)
+    sampling = sampling_params(params, "score")
     before = model.prompt_ids(prompt)
     ids = model.tokenizer.encode(completion, bos=False) if isinstance(completion, str) else completion
     after = model.checked_ids(ids, "completion")
-    if len(before) + len(after) > model.config.max_position:
-        rule = f"{len(before)} + {len(after)} tokens exceed the context of {model.config.max_position} tokens"
-        raise ContextLengthError("completion", ..., rule, f"model {model.name}", "context_length_exceeded")
-    rows = model.logits((*before, *after[:-1]))[len(before) - 1 :]  # [len(after), V]
+    counted, needed = f"{len(before)} + {len(after)} tokens", len(before) + len(after)
+    room("completion", ..., counted, needed, model.config.max_position, f"model {model.name}")
+    rows = rows_of(model.transformer, before, after)
     tokens = []
     for t, (token_id, row) in enumerate(zip(after, rows, strict=True)):
         law = distribution(row, sampling, before, after[:t], semantics)
-        raw, chance = law.raw_logprobs, float(law.probs[token_id])
+        raw = law.raw_logprobs
         tokens.append(
             ScoredToken(
                 token_id=token_id,
                 text=model.tokenizer.token_text(token_id),
                 raw_logprob=float(raw[token_id]),
-                logprob=math.log(chance) if chance > 0.0 else -math.inf,
+                logprob=float(log_softmax(law.final)[token_id]),
                 rank=rank_of(raw, token_id, semantics.rank_rule),
-                in_support=chance > 0.0,
+                in_support=bool(law.support[token_id]),
             )
         )
     return Scored(tuple(tokens))
 
 
 def prompt_logprobs(
-    model: Model, ids: Sequence[int], n: int, semantics: Semantics, precision: str = "float32"
+    model: Model, ids: Sequence[int], n: int, semantics: Semantics, precision: str | None = None
 ) -> tuple[TokenLogprobs | None, ...]:
     """Raw logprobs and the best `n` alternatives of each prompt token, as `echo` shows them; None for the first.
 
-    Raw whatever the engine's stage: no parameter acts on a prompt.
+    Raw whatever the engine's stage: no parameter acts on a prompt. `precision` None: as the model was loaded.
     """
     checked = model.checked_ids(ids)
-    if len(checked) == 1:
-        return (None,)
     transformer = model.transformer_for(precision)
-    (rows,) = transformer.forward([(checked[:-1], transformer.new_cache(len(checked)))], rows="all")  # [T - 1, V]
-    pairs = zip(checked[1:], rows, strict=True)
+    pairs = zip(checked[1:], all_rows(transformer, checked[:-1], transformer.new_cache(len(checked))), strict=True)
     return (None, *(from_values(log_softmax(row.astype(np.float64)), i, n, semantics) for i, row in pairs))
-
-
-def _sampling(params: SamplingParams | Mapping[str, object] | None) -> SamplingParams:
-    if params is None:
-        return SamplingParams()
-    if isinstance(params, SamplingParams):
-        return params
-    if not isinstance(params, Mapping):
-        raise ParameterError("params", params, "must be SamplingParams or a mapping of its fields")
-    unknown = sorted(set(params) - set(SamplingParams.__slots__))
-    if unknown:
-        raise ParameterError(unknown[0], params[unknown[0]], "no such sampling parameter", "score", "unknown_parameter")
-    return SamplingParams(**params)  # type: ignore[arg-type]  # checked at construction

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 from refsample import render
+from refsample.checks import integer
 from refsample.errors import ParameterError
 from refsample.generation.stop import FinishReason
 from refsample.sampling.logprobs import TokenLogprobs
@@ -31,24 +31,24 @@ class GenerationParams:
     """So many tokens come before any end but length: end and stop ids are masked, stop strings wait."""
     n: int = 1
     seed: int | None = None
-    """None: a fresh one from the operating system, given back in the result."""
+    """None, or -1 as several APIs write it: a fresh one from the operating system, given back in the result."""
     logprobs: int | None = None
     """Number of alternatives to report beside the drawn token; 0: only that one; None: nothing."""
-    echo: bool = False
-    """True: the text of an answer begins with its prompt."""
 
     def __post_init__(self) -> None:
-        ids = tuple(_integer("stop_token_ids", i, 0) for i in _tuple("stop_token_ids", self.stop_token_ids))
+        ids = tuple(integer("stop_token_ids", i, 0) for i in _tuple("stop_token_ids", self.stop_token_ids))
         object.__setattr__(self, "stop", _strings("stop", self.stop))
         object.__setattr__(self, "stop_token_ids", ids)
-        for name in ("include_stop", "ignore_eos", "echo"):
+        for name in ("include_stop", "ignore_eos"):
             if not isinstance(getattr(self, name), bool):
                 raise ParameterError(name, getattr(self, name), "must be true or false")
-        object.__setattr__(self, "min_tokens", _integer("min_tokens", self.min_tokens, 0))
-        object.__setattr__(self, "n", _integer("n", self.n, 1))
+        object.__setattr__(self, "min_tokens", integer("min_tokens", self.min_tokens, 0))
+        object.__setattr__(self, "n", integer("n", self.n, 1))
         for name, low in (("max_tokens", 0), ("logprobs", 0), ("seed", -(1 << 63))):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _integer(name, getattr(self, name), low))
+                object.__setattr__(self, name, integer(name, getattr(self, name), low))
+        if self.seed == -1:
+            object.__setattr__(self, "seed", None)
         if self.seed is not None and self.seed >= 1 << 64:
             raise ParameterError("seed", self.seed, "must fit into 64 bits")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
@@ -68,18 +68,6 @@ def _tuple(name: str, values: object) -> tuple[object, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ParameterError(name, values, "must be a list")
     return tuple(values)
-
-
-def _integer(name: str, value: object, low: int) -> int:
-    if isinstance(value, bool):
-        raise ParameterError(name, value, "must be an integer")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is what is being tested
-    except TypeError:
-        raise ParameterError(name, value, "must be an integer") from None
-    if number < low:
-        raise ParameterError(name, value, f"must be at least {low}")
-    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ class StopRule:
 
     limit: int
     """Tokens at most."""
-    strings: tuple[str, ...] = ()
-    token_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
     eos_ids: frozenset[int] = frozenset()
     """Empty where end ids are to be ignored."""
     min_tokens: int = 0
     """No end but length before the token after this many."""
-    keep: bool = False
+    include_stop: bool = False
     """True: the matched string, or the text of the stop id, stays in the text."""
 
 
@@ -43,49 +43,49 @@ class Step:
 class StopScanner:
     """Finds stop strings in a text that comes in parts; holds back no more than it has to."""
 
-    __slots__ = ("_keep", "_strings", "_tail")
+    __slots__ = ("_include_stop", "_stop", "_tail")
 
-    def __init__(self, strings: tuple[str, ...], keep: bool = False) -> None:
-        self._strings = strings
-        self._keep = keep
+    def __init__(self, stop: tuple[str, ...], include_stop: bool = False) -> None:
+        self._stop = stop
+        self._include_stop = include_stop
         self._tail = ""
-        """End of the text so far that is a proper prefix of a stop string; held back unless `keep`."""
+        """End of the text so far that is a proper prefix of a stop string; held back unless `include_stop`."""
 
     def push(self, text: str, active: bool = True) -> tuple[str, str | None]:
         """(text that is free now, stop string that ended the text). Not `active`: no match may end in this part."""
         old = len(self._tail)
         buffer = self._tail + text
-        sent = old if self._keep else 0
+        sent = old if self._include_stop else 0
         match = self._first(buffer, old) if active else None
         if match is not None:
             start, string = match
             self._tail = ""
-            cut = start + len(string) if self._keep else start
+            cut = start + len(string) if self._include_stop else start
             return buffer[sent:cut], string
         self._tail = self._prefix_at_end(buffer)
-        free = len(buffer) if self._keep else len(buffer) - len(self._tail)
+        free = len(buffer) if self._include_stop else len(buffer) - len(self._tail)
         return buffer[sent:free], None
 
     def flush(self) -> str:
         """What was held back, at an end that is not a stop string."""
-        held = "" if self._keep else self._tail
+        held = "" if self._include_stop else self._tail
         self._tail = ""
         return held
 
     def _first(self, buffer: str, old: int) -> tuple[int, str] | None:
         """(start, string) of the match with the earliest end beyond `old`; min keeps the list order among equals."""
         found = []
-        for string in self._strings:
+        for string in self._stop:
             start = buffer.find(string, max(0, old - len(string) + 1))
             if start >= 0:
                 found.append((start, string))
         return min(found, key=lambda match: match[0] + len(match[1]), default=None)
 
     def _prefix_at_end(self, buffer: str) -> str:
-        longest = max((len(string) - 1 for string in self._strings), default=0)
+        longest = max((len(string) - 1 for string in self._stop), default=0)
         for size in range(min(longest, len(buffer)), 0, -1):
             end = buffer[-size:]
-            if any(len(string) > size and string.startswith(end) for string in self._strings):
+            if any(len(string) > size and string.startswith(end) for string in self._stop):
                 return end
         return ""
 
@@ -98,7 +98,7 @@ class Follower:
     def __init__(self, rule: StopRule, detokenizer: Detokenizer) -> None:
         self._rule = rule
         self._detokenizer = detokenizer
-        self._scanner = StopScanner(rule.strings, rule.keep)
+        self._scanner = StopScanner(rule.stop, rule.include_stop)
         self._count = 0
 
     def push(self, token_id: int) -> Step:
@@ -108,8 +108,8 @@ class Follower:
         active = self._count > rule.min_tokens
         if active and token_id in rule.eos_ids:
             return Step(self._rest(), "stop")
-        if active and token_id in rule.token_ids:
-            shown = self._scanner.push(self._detokenizer.push(token_id), active=False)[0] if rule.keep else ""
+        if active and token_id in rule.stop_token_ids:
+            shown = self._scanner.push(self._detokenizer.push(token_id), active=False)[0] if rule.include_stop else ""
             return Step(shown + self._rest(), "stop", token_id)
         text, matched = self._scanner.push(self._detokenizer.push(token_id), active)
         if matched is not None:

@@ -27,7 +27,8 @@ def token_logprobs(dist: Distribution, token_id: int, n: int, semantics: Semanti
     """Logprob and rank of a token and the best n alternatives.
 
     rank_sorted: the n best by value, equal ones by id; the token itself may be missing. sampled_first_cut_n_plus_1: the
-    token first, then the best, each once, n + 1 in all (an API that lists n takes the first n).
+    token first, then the others of the n best: n entries, or n + 1 where the token is none of them (an API that lists n
+    takes the first n).
     """
     return from_values(dist.logprobs(semantics.logprob_stage), token_id, n, semantics)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import SupportsFloat
 
+from refsample.checks import integer, known_names
 from refsample.errors import ParameterError
 
 
@@ -48,7 +49,7 @@ class SamplingParams:
         self._number("repetition_penalty", 0.0, math.inf, open_low=True)
         self._number("presence_penalty", -math.inf, math.inf)
         self._number("frequency_penalty", -math.inf, math.inf)
-        top_k = _integer("top_k", self.top_k)
+        top_k = integer("top_k", self.top_k)
         if top_k < -1:
             raise ParameterError("top_k", self.top_k, "must be -1, 0 (both off) or positive")
         object.__setattr__(self, "top_k", top_k)
@@ -70,9 +71,7 @@ class SamplingParams:
 
     def _number(self, name: str, low: float, high: float, open_low: bool = False) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not hasattr(value, "__float__") or isinstance(value, complex):
-            raise ParameterError(name, value, "must be a number")
-        number = float(value)
+        number = _float(name, value)
         if not math.isfinite(number):
             raise ParameterError(name, value, "must be finite")
         if number < low or number > high or (open_low and number == low):
@@ -85,19 +84,35 @@ def _rebuild(values: Mapping[str, object]) -> SamplingParams:
     return SamplingParams(**values)  # type: ignore[arg-type]  # the values come from a checked instance
 
 
-def _integer(name: str, value: object) -> int:
-    if isinstance(value, bool):
-        raise ParameterError(name, value, "must be an integer")
+def sampling_params(values: SamplingParams | Mapping[str, object] | None, source: str) -> SamplingParams:
+    """SamplingParams as they are, made of a mapping of their fields, or all neutral for None. Raises ParameterError."""
+    if values is None:
+        return SamplingParams()
+    if isinstance(values, SamplingParams):
+        return values
+    if not isinstance(values, Mapping):
+        raise ParameterError("params", values, "must be SamplingParams or a mapping of its fields", source)
+    known_names(values, SamplingParams.__slots__, source)
+    return SamplingParams(**values)  # type: ignore[arg-type]  # checked at construction
+
+
+def _float(name: str, value: object) -> float:
+    """`value` as a float, which may be NaN or infinite; texts, booleans and arrays are no numbers."""
+    plain = isinstance(value, SupportsFloat) and not isinstance(value, bool | complex)
+    if not plain or getattr(value, "shape", ()) != ():
+        raise ParameterError(name, value, "must be a number")
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # that is what is being tested
-    except TypeError:
-        raise ParameterError(name, value, "must be an integer") from None
+        return float(value)  # type: ignore[arg-type]  # just tested
+    except OverflowError:
+        raise ParameterError(name, value, "must fit into a float") from None
+    except (TypeError, ValueError):
+        raise ParameterError(name, value, "must be a number") from None
 
 
 def _ids(name: str, values: Iterable[object]) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ParameterError(name, values, "must be a list of token ids")
-    ids = sorted({_integer(name, value) for value in values})
+    ids = sorted({integer(name, value) for value in values})
     if ids and ids[0] < 0:
         raise ParameterError(name, ids[0], "token ids are not negative")
     return tuple(ids)
@@ -108,12 +123,10 @@ def _bias(values: object) -> Mapping[int, float]:
         raise ParameterError("logit_bias", values, "must map token ids to numbers")
     checked: dict[int, float] = {}
     for key in values:
-        token, value = _integer("logit_bias", key), values[key]
+        token, value = integer("logit_bias", key), values[key]
         if token < 0:
             raise ParameterError("logit_bias", token, "token ids are not negative")
-        if isinstance(value, bool) or not hasattr(value, "__float__") or isinstance(value, complex):
-            raise ParameterError(f"logit_bias[{token}]", value, "must be a number")
-        number = float(value)
+        number = _float(f"logit_bias[{token}]", value)
         if math.isnan(number) or number == math.inf:
             raise ParameterError(f"logit_bias[{token}]", value, "must be a number below infinity")
         checked[token] = number

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refsample.checks import token_ids
 from refsample.errors import ParameterError
-from refsample.sampling.params import SamplingParams
+from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.semantics import resolve
 from refsample.sampling.steps import STEPS, Context, State, Step, advance, is_greedy, plan
 from refsample.sampling.trace import StepTrace, Trace, idle, record
@@ -32,7 +33,9 @@ class Distribution:
     probs: Floats
     """[V] float64 in token-id order; sums to 1; exactly 0 outside the support. Read-only."""
     logits: Floats
-    """[V] float64 as they came from the model."""
+    """[V] float64 as they came from the model. Read-only."""
+    final: Floats
+    """[V] float64 after the last step, -inf where cut; `probs` is their softmax. Read-only."""
     context: Context
     """Parameters, semantics and history."""
 
@@ -43,8 +46,8 @@ class Distribution:
 
     @property
     def support(self) -> NDArray[np.bool_]:
-        """[V] True where the token can be drawn."""
-        return self.probs > 0.0
+        """[V] True where no step cut the token; its probability may still be too small for a float64."""
+        return self.final > -np.inf
 
     @property
     def trace(self) -> Trace:
@@ -68,7 +71,7 @@ class Distribution:
 
 def distribution(
     logits: ArrayLike,
-    params: SamplingParams,
+    params: SamplingParams | Mapping[str, object] | None,
     prompt_ids: History = (),
     output_ids: History = (),
     engine: str | EngineSpec | Semantics = "reference",
@@ -76,17 +79,23 @@ def distribution(
 ) -> Distribution:
     """The law of the next token.
 
-    `logits` [V] are the model's own; -inf means impossible. `prompt_ids` and `output_ids` are the history that the
-    penalties see. `engine` is a name, a spec or Semantics. `state` is for steps with a memory, which no engine here
-    has: None. Raises ParameterError for NaN or +inf, for ids outside [0, V), and where no token is left.
+    `logits` [V] are the model's own; -inf means impossible. `params` may be a mapping of the fields. `prompt_ids` and
+    `output_ids` are the history that the penalties see. `engine` is a name, a spec or Semantics. `state` is for steps
+    with a memory, which no engine here has: None. Raises ParameterError for NaN or +inf, for ids outside [0, V), and
+    where no token is left.
     """
     if state is not None:
         raise ParameterError("state", state, "must be None: no step here has a memory")
-    array = np.array(logits, dtype=np.float64)  # a copy: the caller may reuse its buffer
+    asked = sampling_params(params, "distribution")
+    try:
+        array = np.array(logits, dtype=np.float64)  # a copy: the caller may reuse its buffer
+    except (TypeError, ValueError, OverflowError):  # texts, complex numbers, lists of different lengths, huge integers
+        raise ParameterError("logits", logits, "must be numbers of the shape [V]") from None
     if array.ndim != 1 or not array.size:
         raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
-    _check_ids(params, array.size, prompt_ids, output_ids)
-    return decide(array, params, prompt_ids, output_ids, resolve(engine))
+    _check_named(asked, array.size)
+    prompt, output = _history("prompt_ids", prompt_ids, array.size), _history("output_ids", output_ids, array.size)
+    return decide(array, asked, prompt, output, resolve(engine))
 
 
 def decide(
@@ -97,7 +106,7 @@ def decide(
     semantics: Semantics,
 ) -> Distribution:
     """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
-    raw = np.asarray(logits, dtype=np.float64)  # [V]
+    raw = np.asarray(logits, dtype=np.float64).view()  # [V]; a view, so that the caller's own stays writeable
     top = raw.max()
     if not np.isfinite(top):
         rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
@@ -109,19 +118,9 @@ def decide(
         for _, _, after in walk(raw, context, plan(context)):
             final = after.logits
         probs = softmax(final)
-    probs.flags.writeable = False
-    return Distribution(probs, raw, context)
-
-
-def probabilities(
-    logits: NDArray[np.floating],
-    params: SamplingParams,
-    prompt_ids: History,
-    output_ids: History,
-    semantics: Semantics,
-) -> Floats:
-    """The law [V] alone; see `decide`."""
-    return decide(logits, params, prompt_ids, output_ids, semantics).probs
+    for array in (probs, raw, final):
+        array.flags.writeable = False
+    return Distribution(probs, raw, final, context)
 
 
 def walk(logits: Floats, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, State, State]]:
@@ -192,20 +191,19 @@ def draws(probs: Floats, us: NDArray[np.float64]) -> Ids:
     return draw_kernel.draws(probs, uniforms)
 
 
-def _check_ids(params: SamplingParams, size: int, prompt_ids: History, output_ids: History) -> None:
-    fields: Mapping[str, History] = {
-        "logit_bias": tuple(params.logit_bias),
-        "allowed_token_ids": params.allowed_token_ids or (),
-        "banned_token_ids": params.banned_token_ids,
-        "prompt_ids": prompt_ids,
-        "output_ids": output_ids,
-    }
-    for name, ids in fields.items():
+def _check_named(params: SamplingParams, size: int) -> None:
+    """The ids that parameters name lie in the vocabulary."""
+    token_ids("logit_bias", tuple(params.logit_bias), size)
+    token_ids("allowed_token_ids", params.allowed_token_ids or (), size)
+    token_ids("banned_token_ids", params.banned_token_ids, size)
+
+
+def _history(name: str, ids: History, size: int) -> History:
+    """A history whose ids lie in the vocabulary; a long one is looked at as a whole, one that is wrong id by id."""
+    try:
         array = np.asarray(ids)
-        if not array.size:
-            continue
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ParameterError(name, ids, "must be a list of token ids")
-        outside = array[(array < 0) | (array >= size)]
-        if outside.size:
-            raise ParameterError(name, int(outside[0]), f"token ids lie in [0, {size})")
+    except ValueError:  # lists of different lengths
+        return token_ids(name, ids, size)
+    if array.ndim == 1 and array.dtype.kind in "iu" and array.min(initial=0) >= 0 and array.max(initial=0) < size:
+        return ids
+    return token_ids(name, ids, size)

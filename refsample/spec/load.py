@@ -31,9 +31,14 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (folder() / kind).glob("*.toml")))
 
 
+def is_path(name_or_path: str) -> bool:
+    """Whether this is a path and no name: a path ends in .toml."""
+    return name_or_path.endswith(".toml")
+
+
 def find(kind: str, name_or_path: str) -> Path:
     """The file of a spec: a path that ends in .toml, else a name of `names(kind)`. Raises SpecError."""
-    if name_or_path.endswith(".toml"):
+    if is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise SpecError(f"{name_or_path}: no such file")
@@ -58,12 +63,19 @@ def engines() -> tuple[str, ...]:
 
 
 def engine(name_or_path: str) -> EngineSpec:
-    """The engine file of a name, or at a path that ends in .toml. Raises SpecError."""
-    return _engine(find("engines", name_or_path))
+    """The engine file of a name, or at a path that ends in .toml. Raises SpecError.
+
+    A shipped file is read once; one at a path each time, for it may have changed.
+    """
+    if is_path(name_or_path):
+        path = find("engines", name_or_path)
+        return engine_from(read(path), path.name)
+    return _shipped(name_or_path)
 
 
 @cache
-def _engine(path: Path) -> EngineSpec:
+def _shipped(name: str) -> EngineSpec:
+    path = find("engines", name)
     return engine_from(read(path), path.name)
 
 

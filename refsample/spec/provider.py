@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from refsample.errors import SpecError, shorten
-from refsample.spec.load import find, names, read
+from refsample.spec.load import find, is_path, names, read
 from refsample.spec.notation import Range, check_type, fits, parse_range
 from refsample.spec.strict import from_table
 
@@ -176,12 +175,19 @@ def providers() -> tuple[str, ...]:
 
 
 def provider(name_or_path: str) -> ProviderSpec:
-    """The provider file of a name, or at a path that ends in .toml. Raises SpecError."""
-    return _provider(find("providers", name_or_path))
+    """The provider file of a name, or at a path that ends in .toml. Raises SpecError.
+
+    A shipped file is read once; one at a path each time, for it may have changed.
+    """
+    if is_path(name_or_path):
+        path = find("providers", name_or_path)
+        return provider_from(read(path), path.name)
+    return _shipped(name_or_path)
 
 
 @cache
-def _provider(path: Path) -> ProviderSpec:
+def _shipped(name: str) -> ProviderSpec:
+    path = find("providers", name)
     return provider_from(read(path), path.name)
 
 

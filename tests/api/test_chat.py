@@ -70,7 +70,7 @@ def test_not_sent_is_the_room_left(model: Model) -> None:
 
 def test_a_conversation_without_room(model: Model) -> None:
     long = [{"role": "user", "content": "a b c d " * 400}]
-    with pytest.raises(ContextLengthError, match="messages: is .* tokens long") as caught:
+    with pytest.raises(ContextLengthError, match="messages: .* tokens exceed the context of 1024 tokens") as caught:
         answer(model, long, max_tokens=None)
     assert caught.value.parameter == "messages" and caught.value.code == "context_length_exceeded"
 

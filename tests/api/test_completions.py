@@ -256,3 +256,19 @@ def test_answers_hold_what_the_page_lists(model: Model) -> None:
             value = value[part.removesuffix("[]")]
             value = value[0] if part.endswith("[]") else value
         assert value is not None and (not record.choices or value in record.choices)
+
+
+def test_a_model_answers_in_the_precision_it_was_loaded_in(model: Model) -> None:
+    """Also through the API, where no behaviour names a precision: values, echo and fingerprint."""
+    double = refsample.load("tiny", precision="float64")
+    asked = {"logprobs": 0, "echo": True, "max_tokens": 2, "temperature": 0}
+    one, other = answer(model, **asked), answer(double, **asked)
+    values, doubles = (result["choices"][0]["logprobs"]["token_logprobs"] for result in (one, other))
+    assert all(a != b for a, b in zip(values[1:], doubles[1:], strict=True))
+    ids = double.tokenizer.encode(ONCE)
+    exact = log_softmax(double.logits(ids)[-1].astype(np.float64))
+    assert doubles[len(ids)] == pytest.approx(exact.max(), abs=1e-12)
+    assert one["system_fingerprint"] != other["system_fingerprint"]
+    named = replace(default_behaviour(provider("openai")), precision="float64")
+    there = complete(model, {"prompt": ONCE, "seed": 1, **asked}, behaviour=named)
+    assert comparable(there) == comparable(other)

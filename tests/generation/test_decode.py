@@ -119,7 +119,7 @@ IDS = st.lists(st.integers(0, 258), min_size=1, max_size=6).map(tuple)
 
 
 @settings(max_examples=25)
-@given(IDS, st.lists(IDS, max_size=3), SAMPLING, st.integers(-5, 1 << 63), st.integers(1, 4))
+@given(IDS, st.lists(IDS, max_size=3), SAMPLING, st.integers(0, 1 << 63), st.integers(1, 4))
 def test_nothing_beside_it_changes_a_choice(
     model: Model, prompt: tuple[int, ...], others: list[tuple[int, ...]], sampling: SamplingParams, seed: int, n: int
 ) -> None:
@@ -156,6 +156,13 @@ def test_a_seed_that_was_not_given_replays(model: Model) -> None:
     first = generate_events(model, [PROMPT], GenerationParams(max_tokens=12), HONEST)
     events = list(first)
     assert list(generate_events(model, [PROMPT], GenerationParams(max_tokens=12, seed=first.seed), HONEST)) == events
+
+
+def test_seed_minus_one_is_no_seed(model: Model) -> None:
+    """As the API takes it: a fresh one, the same through both doors."""
+    assert GenerationParams(seed=-1).seed is None
+    seeds = {generate_events(model, [PROMPT], GenerationParams(seed=-1), HONEST).seed for _ in range(2)}
+    assert len(seeds) == 2 and -1 not in seeds
 
 
 def transformer(model: Model) -> ScriptedTransformer:
@@ -197,11 +204,12 @@ def test_prefill_is_shared_and_ended_choices_leave(folder: Path) -> None:
 
 
 def test_long_lists_of_prompts_are_prefilled_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refsample.generation.decode.PREFILL_TOKENS", 5)
+    monkeypatch.setattr("refsample.generation.prefill.PREFILL_TOKENS", 5)
     model = scripted(folder, wandering())
     prompts = [PROMPT] * 4 + [PROMPT * 4]
     parts = run(model, prompts, max_tokens=1, seed=2)
-    assert transformer(model).calls == [2, 2, 1]
+    assert transformer(model).calls == [2, 2, 1, 1]  # the last prompt is longer than a part
+    assert ids_of(parts[4, 0]) == ids_of(run(scripted(folder, wandering()), prompts[4:], max_tokens=1, seed=2)[0, 0])
     assert [parts[p, 0][0].token_id for p in range(4)] == [parts[0, 0][0].token_id] * 4
 
 
@@ -239,7 +247,7 @@ def test_dropped_parameters_do_not_act(folder: Path) -> None:
 def test_a_behaviour_keeps_the_stop_and_changes_the_precision(folder: Path) -> None:
     model = scripted(folder, speaking("stop it", 2))
     greedy = SamplingParams(temperature=0.0)
-    kept = run(model, [PROMPT], replace(HONEST, keep_stop=True), sampling=greedy, stop=("op",))[0, 0]
+    kept = run(model, [PROMPT], replace(HONEST, include_stop=True), sampling=greedy, stop=("op",))[0, 0]
     assert text_of(kept) == "stop"
     other = replace(HONEST, precision="float64")  # the scripted model negates its logits there
     assert run(model, [PROMPT], other, sampling=greedy, max_tokens=1)[0, 0][0].token_id != byte("s")
@@ -264,8 +272,8 @@ def test_bad_requests_fail_before_any_work(folder: Path) -> None:
         ([()], {}, "prompt=.*at least one token"),
         ([(1, 259)], {}, r"prompt=259: token ids lie in \[0, 259\)"),
         ([(-1,)], {}, "prompt=-1"),
-        ([(True,)], {}, "prompt=True: token ids are integers"),
-        ([(1.0,)], {}, "token ids are integers"),
+        ([(True,)], {}, "prompt=True: must be an integer"),
+        ([(1.0,)], {}, "must be an integer"),
         (["ab"], {}, "must be text, token ids or messages"),
         ([PROMPT], {"sampling": SamplingParams(logit_bias={259: 1.0})}, r"logit_bias=259: token ids lie in"),
         ([PROMPT], {"sampling": SamplingParams(allowed_token_ids=(300,))}, "allowed_token_ids=300"),
@@ -277,6 +285,20 @@ def test_bad_requests_fail_before_any_work(folder: Path) -> None:
     for prompt, wanted in ((PROMPT, 15), ((1,) * 16, None), ((1,) * 17, 0)):
         with pytest.raises(ContextLengthError, match="exceed the context of 16 tokens"):
             generate_events(model, [prompt], GenerationParams(max_tokens=wanted), HONEST)
+    with pytest.raises(ContextLengthError, match="min_tokens=15: the prompt's 2 tokens and these exceed"):
+        generate_events(model, [PROMPT], GenerationParams(min_tokens=15), HONEST)
+    no_min_p = replace(HONEST, semantics=resolve("reference", {"order": ("mask", "greedy", "temperature")}))
+    with pytest.raises(ParameterError, match=r"min_p=0\.1: this engine has no such step"):
+        generate_events(model, [PROMPT], GenerationParams(sampling=SamplingParams(min_p=0.1)), no_min_p)
+    for sampling, least, name in [
+        (SamplingParams(allowed_token_ids=(5,), banned_token_ids=(5, 6)), 0, "allowed_token_ids"),
+        (SamplingParams(banned_token_ids=tuple(range(259))), 0, "banned_token_ids"),
+        (SamplingParams(allowed_token_ids=(0, 7)), 1, "min_tokens"),
+    ]:
+        params = GenerationParams(sampling=sampling, min_tokens=least, stop_token_ids=(7,))
+        with pytest.raises(ParameterError, match="leaves no token that could be drawn") as caught:
+            generate_events(model, [PROMPT], params, HONEST)
+        assert caught.value.parameter == name
     assert transformer(model).calls == []
     assert len(run(model, [PROMPT], max_tokens=14, ignore_eos=True)[0, 0]) == 14
 

@@ -104,35 +104,35 @@ EOS, A, B = 0, 3 + ord("a"), 3 + ord("b")
 
 
 def test_order_of_ends(tokenizer: Tokenizer) -> None:
-    both = StopRule(2, strings=("ab",), token_ids=frozenset({B}), eos_ids=frozenset({EOS}))
+    both = StopRule(2, stop=("ab",), stop_token_ids=frozenset({B}), eos_ids=frozenset({EOS}))
     assert ends(follow(tokenizer, both, [A, B])) == ("a", 2, "stop", B)
     assert ends(follow(tokenizer, both, [A, EOS])) == ("a", 2, "stop", None)
     assert ends(follow(tokenizer, both, [A, A])) == ("aa", 2, "length", None)
-    strings = StopRule(2, strings=("ab",))
+    strings = StopRule(2, stop=("ab",))
     assert ends(follow(tokenizer, strings, [A, B])) == ("", 2, "stop", "ab")
     assert ends(follow(tokenizer, strings, [EOS, A])) == ("a", 2, "length", None)
-    eos_as_stop = StopRule(9, token_ids=frozenset({EOS}), eos_ids=frozenset({EOS}))
+    eos_as_stop = StopRule(9, stop_token_ids=frozenset({EOS}), eos_ids=frozenset({EOS}))
     assert ends(follow(tokenizer, eos_as_stop, [A, EOS])) == ("a", 2, "stop", None)
 
 
 def test_keep_shows_the_stop(tokenizer: Tokenizer) -> None:
-    rule = StopRule(9, strings=("b",), token_ids=frozenset({A}), keep=True)
+    rule = StopRule(9, stop=("b",), stop_token_ids=frozenset({A}), include_stop=True)
     assert ends(follow(tokenizer, rule, b"cb!")) == ("cb", 2, "stop", "b")
     assert ends(follow(tokenizer, rule, b"ca!")) == ("ca", 2, "stop", A)
 
 
 def test_min_tokens_delays_every_stop(tokenizer: Tokenizer) -> None:
-    rule = StopRule(9, strings=("ab",), token_ids=frozenset({A}), min_tokens=3)
+    rule = StopRule(9, stop=("ab",), stop_token_ids=frozenset({A}), min_tokens=3)
     assert ends(follow(tokenizer, rule, b"abba")) == ("abb", 4, "stop", A)
     # A match may begin before and end after the border, but not end before it.
-    strings = StopRule(9, strings=("abc", "b"), min_tokens=2)
+    strings = StopRule(9, stop=("abc", "b"), min_tokens=2)
     assert ends(follow(tokenizer, strings, b"abc")) == ("", 3, "stop", "abc")
     assert ends(follow(tokenizer, strings, b"abxb")) == ("abx", 4, "stop", "b")
-    assert ends(follow(tokenizer, StopRule(2, strings=("b",), min_tokens=2), b"ab")) == ("ab", 2, "length", None)
+    assert ends(follow(tokenizer, StopRule(2, stop=("b",), min_tokens=2), b"ab")) == ("ab", 2, "length", None)
 
 
 def test_characters_are_whole_when_searched(tokenizer: Tokenizer) -> None:
-    steps = follow(tokenizer, StopRule(9, strings=("é",)), "aé".encode())
+    steps = follow(tokenizer, StopRule(9, stop=("é",)), "aé".encode())
     assert ends(steps) == ("a", 3, "stop", "é")
     assert [s.text for s in follow(tokenizer, StopRule(2), "é".encode())] == ["", "é"]
     assert ends(follow(tokenizer, StopRule(2), "€".encode())) == ("\ufffd", 2, "length", None)

@@ -14,7 +14,7 @@ import pytest
 
 from refsample.errors import ParameterError, SpecError
 from refsample.sampling.params import SamplingParams
-from refsample.sampling.pipeline import distribution
+from refsample.sampling.pipeline import decide, distribution
 from refsample.sampling.semantics import resolve
 from refsample.spec.load import engine
 from tests.sampling.laws import law, law_of
@@ -31,6 +31,10 @@ NAN, INF = math.nan, math.inf
         ("temperature", "hot", "a number"),
         ("temperature", True, "a number"),
         ("temperature", None, "a number"),
+        ("temperature", 10**400, "fit into a float"),
+        ("temperature", np.array([1.0, 2.0]), "a number"),
+        ("temperature", np.array([1.0]), "a number"),
+        ("temperature", 1j, "a number"),
         ("top_p", -0.1, "[0, 1]"),
         ("top_p", 1.1, "[0, 1]"),
         ("top_p", NAN, "finite"),
@@ -50,6 +54,7 @@ NAN, INF = math.nan, math.inf
         ("logit_bias", {5: INF}, "below infinity"),
         ("logit_bias", {5: NAN}, "below infinity"),
         ("logit_bias", {5: "1"}, "a number"),
+        ("logit_bias", {5: 10**400}, "fit into a float"),
         ("allowed_token_ids", (), "at least one"),
         ("allowed_token_ids", (1.5,), "an integer"),
         ("allowed_token_ids", "12", "a list"),
@@ -89,6 +94,10 @@ def test_params_are_frozen_values() -> None:
         ([], "shape"),
         ([[1.0]], "shape"),
         (1.0, "shape"),
+        (["a"], "numbers"),
+        ([1j], "numbers"),
+        ([10**400], "numbers"),
+        ([[1.0], [1.0, 2.0]], "numbers"),
     ],
 )
 def test_logits_are_checked(logits: object, rule: str) -> None:
@@ -109,6 +118,10 @@ def test_logits_are_checked(logits: object, rule: str) -> None:
         ("prompt_ids", {}, [0.5], []),
         ("output_ids", {}, [], np.array([3])),
         ("output_ids", {}, [], [[1]]),
+        ("prompt_ids", {}, [[1], [1, 2]], []),
+        ("prompt_ids", {}, [True], []),
+        ("prompt_ids", {}, 5, []),
+        ("output_ids", {}, [], [2**70]),
     ],
 )
 def test_ids_are_checked(name: str, params: Mapping[str, Any], prompt: Any, output: Any) -> None:
@@ -132,9 +145,9 @@ def test_nothing_left(params: Mapping[str, Any], engine_name: str, name: str) ->
     assert caught.value.parameter == name
 
 
-def test_a_penalty_that_overflows() -> None:
-    with pytest.raises(ParameterError, match="repetition_penalty=1e-300.*infinity"):
-        law_of([1e30, 0.0], output=[0], repetition_penalty=1e-300)
+def test_a_bias_that_overflows() -> None:
+    with pytest.raises(ParameterError, match="logit_bias=.*infinity"):
+        law_of([1e308, 0.0], overrides={"bias_clamp": INF}, logit_bias={0: 1e308})
 
 
 def test_a_parameter_without_a_step_is_refused() -> None:
@@ -190,3 +203,23 @@ def test_contradicting_overrides() -> None:
         resolve("reference", {"additive_scope": "window"})
     with pytest.raises(SpecError, match="engine 'vlm' does not exist"):
         resolve("vlm")
+
+
+def test_params_may_be_a_mapping() -> None:
+    asked = {"temperature": 0.5, "logit_bias": {1: 2.0}}
+    by_name = distribution([0.0, 1.0], asked)
+    np.testing.assert_array_equal(by_name.probs, distribution([0.0, 1.0], SamplingParams(**asked)).probs)
+    np.testing.assert_array_equal(distribution([0.0, 1.0], None).probs, distribution([0.0, 1.0], {}).probs)
+    with pytest.raises(ParameterError, match="tempurature=1: no such parameter; did you mean temperature?"):
+        distribution([0.0], {"tempurature": 1})
+    with pytest.raises(ParameterError, match="params=3: must be SamplingParams or a mapping"):
+        distribution([0.0], 3)  # type: ignore[arg-type]
+
+
+def test_a_distribution_is_read_only_and_leaves_its_logits_alone() -> None:
+    logits = np.array([0.0, 1.0, 2.0])
+    found = decide(logits, SamplingParams(top_k=2), (), (), resolve("reference"))
+    for array in (found.probs, found.logits, found.final):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1.0
+    logits[0] = 5.0  # the caller's own array is still writeable

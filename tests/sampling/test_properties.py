@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from refsample.errors import ParameterError
 from refsample.sampling.params import SamplingParams
-from refsample.sampling.pipeline import decide, distribution, draw, probabilities
-from refsample.sampling.semantics import resolve
+from refsample.sampling.pipeline import decide, distribution, draw
 from refsample.spec.types import STEP_NAMES
 from refsample_kernels.truncate import HEAD, ROUNDING, keep_min_p, keep_ranked, keep_top_p
 from tests.sampling.laws import law_of
@@ -201,6 +200,14 @@ def test_inputs_are_left_alone() -> None:
 
 def test_float32_logits() -> None:
     logits = np.array([1.0, 2.0, 3.0], dtype=np.float32)
-    probs = probabilities(logits, SamplingParams(), (), (), resolve("reference"))
+    probs = distribution(logits, SamplingParams()).probs
     assert probs.dtype == np.float64
     np.testing.assert_array_equal(probs, law_of([1.0, 2.0, 3.0]).probs)
+
+
+def test_underflow_is_not_outside_the_support() -> None:
+    """800 nats below no float64 holds the probability; the token was not cut all the same."""
+    found = law_of([0.0, -8.0, -np.inf], temperature=0.01)
+    assert found.probs.tolist() == [1.0, 0.0, 0.0]
+    assert found.support.tolist() == [True, True, False]
+    assert found.logprobs("post_truncation").tolist() == [0.0, -800.0, -np.inf]

@@ -55,6 +55,8 @@ def test_an_engine_file_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(REFERENCE.replace('top_p_rule = "ge"', 'top_p_rule = "gt"'), encoding="utf-8")
     assert engine(str(path)).semantics.top_p_rule == "gt"
+    path.write_text(REFERENCE, encoding="utf-8")  # edited, same path: no stale answer
+    assert engine(str(path)).semantics.top_p_rule == "ge"
 
 
 @pytest.mark.parametrize(

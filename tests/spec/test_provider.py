@@ -116,6 +116,9 @@ def test_a_file_by_its_path(tmp_path: Path) -> None:
     text = (folder() / "providers" / "openai.toml").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text(text.replace('title = "OpenAI"', 'title = "Mine"'), encoding="utf-8")
     assert provider(str(tmp_path / "mine.toml")).title == "Mine"
+    (tmp_path / "mine.toml").write_text(text.replace('title = "OpenAI"', 'title = "Ours"'), encoding="utf-8")
+    assert provider(str(tmp_path / "mine.toml")).title == "Ours"
+    assert provider("openai") is provider("openai")
 
 
 def test_an_unknown_name_lists_the_known() -> None:
