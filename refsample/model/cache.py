@@ -24,8 +24,8 @@ class Cache:
         """`shape` is (L, K, D)."""
         layers, kv_heads, head_width = shape
         room = _round_up(min(capacity, limit))
-        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, room), dtype)
-        self.values: NDArray[Any] = np.empty((layers, kv_heads, room, head_width), dtype)
+        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, room), dtype)  # [L, K, D, S]
+        self.values: NDArray[Any] = np.empty((layers, kv_heads, room, head_width), dtype)  # [L, K, S, D]
         self.length, self.limit, self.precision = 0, limit, precision
 
     def reserve(self, length: int) -> None:
@@ -52,9 +52,9 @@ class Cache:
 
     def _move(self, room: int) -> None:
         layers, heads, width, _ = self.keys.shape
-        keys, values = np.empty((layers, heads, width, room), self.keys.dtype), self.values
+        keys, values = np.empty((layers, heads, width, room), self.keys.dtype), self.values  # [L, K, D, S]
         keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
-        self.values = np.empty((layers, heads, room, width), values.dtype)
+        self.values = np.empty((layers, heads, room, width), values.dtype)  # [L, K, S, D]
         self.values[:, :, : self.length] = values[:, :, : self.length]
         self.keys = keys
 

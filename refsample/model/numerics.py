@@ -33,10 +33,15 @@ class Arithmetic:
     """Type of activations and cache."""
     prepare: Callable[[Weights], Weights]
     linear: Callable[[Array, Array, Array, Array], None]
+    """(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
     rms_norm: Callable[[Array, Array, float, Array], None]
+    """(x [N, C], weight [C], eps, out [N, C])"""
     rotate: Callable[[Array, Array, Array, Array], None]
+    """(x [T, H, D], cos [T, D/2], sin [T, D/2], out [T, H, D])"""
     silu_gate: Callable[[Array, Array, Array], None]
+    """(gate [N, F], up [N, F], out [N, F])"""
     attention: Callable[[Array, Array, Array, int, float, Array], None]
+    """(q [T, H, D], keys [K, D, S], values [K, S, D], start, scale, out [T, H, D])"""
     settle: Callable[[Array], Array]
     """Rounds embeddings and residual sums to what the arithmetic can hold."""
 
@@ -98,11 +103,11 @@ def round_to_int4(matrix: Array, group: int = 32) -> Array:
     """
     values = widen(matrix).astype(np.float32)
     rows, width = values.shape
-    padded = np.zeros((rows, -(-width // group) * group), np.float32)
+    padded = np.zeros((rows, -(-width // group) * group), np.float32)  # [out, in rounded up to whole groups]
     padded[:, :width] = values
     groups = padded.reshape(rows, -1, group)  # [out, groups, 32]
-    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(7)
-    steps = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))
+    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(7)  # [out, groups, 1]
+    steps = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))  # [out, groups, 32]
     return np.ascontiguousarray((steps * scale).reshape(rows, -1)[:, :width])
 
 
@@ -142,11 +147,13 @@ INT4 = replace(FLOAT32, name="int4-g32", prepare=_int4)
 
 
 def _linear_bf16(x: Array, weight: Array, bias: Array, out: Array) -> None:
+    """x [N, in] W^T + b in float32, the result [N, out] rounded."""
     linear(x, weight, bias, out)
     out[...] = to_bf16(out)
 
 
 def _rms_norm_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
+    """Rows [N, C] are rounded before the weight [C] and after it."""
     rms_norm(x, np.ones_like(weight), eps, out)
     out[...] = to_bf16(to_bf16(out) * weight)
 
@@ -161,6 +168,7 @@ def _rotate_bf16(x: Array, cos: Array, sin: Array, out: Array) -> None:
 
 
 def _silu_gate_bf16(gate: Array, up: Array, out: Array) -> None:
+    """The activation [N, F] is rounded before the product and after it."""
     silu_gate(gate, np.ones_like(gate), out)
     out[...] = to_bf16(to_bf16(out) * up)
 

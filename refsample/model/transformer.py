@@ -26,6 +26,18 @@ Ids = Sequence[int] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """What attention has to know of the rows [N] of one flat batch."""
+
+    turns: tuple[NDArray[Any], NDArray[Any]]
+    """Cosines and sines of the rows' positions, both [N, D/2]."""
+    spans: list[slice]
+    """Rows of each segment."""
+    caches: list[Cache]
+    """Cache of each segment, its length that before the new rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Transformer:
     """Weights and the arithmetic to run them with; holds no state of any sequence, so threads may share it."""
 
@@ -59,11 +71,11 @@ class Transformer:
 
     def forward(
         self, segments: Sequence[tuple[Ids, Cache]], rows: Literal["last", "all"] = "last"
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[NDArray[Any]]:
         """Logits after the new ids [T] of each segment, whose cache takes them up: [1, V] (last) or [T, V] (all).
 
-        Logits of float64 are float64. ParameterError for ids outside the vocabulary, ContextLengthError beyond the
-        context; no cache has changed then.
+        They are float32, or float64 in the precision of that name. ParameterError for ids outside the vocabulary,
+        ContextLengthError beyond the context; no cache has changed then.
         """
         ids, lengths = _checked(segments, self.config, self.precision)
         spans, start = [], 0
@@ -75,11 +87,11 @@ class Transformer:
         positions = np.concatenate(
             [np.arange(cache.length, cache.length + n) for n, (_, cache) in zip(lengths, segments, strict=True)]
         )  # [N]
-        turns = self.angles.at(positions, self.arithmetic.dtype)
         caches = [cache for _, cache in segments]
+        batch = _Batch(self.angles.at(positions, self.arithmetic.dtype), spans, caches)
         x = self.arithmetic.settle(widen(self.weights.embedding[ids]).astype(self.arithmetic.dtype))  # [N, C]
         for number, layer in enumerate(self.weights.layers):
-            x = self._block(layer, number, x, turns, spans, caches)
+            x = self._block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
             cache.length += length
         if rows == "last":
@@ -88,43 +100,29 @@ class Transformer:
         logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head)  # [N, V]
         return [logits[span] for span in spans]
 
-    def _block(
-        self,
-        layer: Layer,
-        number: int,
-        x: NDArray[Any],
-        turns: tuple[NDArray[Any], NDArray[Any]],
-        spans: list[slice],
-        caches: list[Cache],
-    ) -> NDArray[Any]:
+    def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
+        """One layer on x [N, C]."""
         math, settle = self.arithmetic, self.arithmetic.settle
         normed = self._norm(x, layer.attention_norm)
-        mixed = self._attend(layer, number, normed, turns, spans, caches)
+        mixed = self._attend(layer, number, normed, batch)  # [N, HD]
         x = settle(x + self._linear(mixed, layer.o))
         normed = self._norm(x, layer.mlp_norm)
         gate, up = self._linear(normed, layer.gate), self._linear(normed, layer.up)  # [N, F]
-        gated = np.empty_like(gate)
+        gated = np.empty_like(gate)  # [N, F]
         math.silu_gate(gate, up, gated)
         return settle(x + self._linear(gated, layer.down))
 
-    def _attend(
-        self,
-        layer: Layer,
-        number: int,
-        x: NDArray[Any],
-        turns: tuple[NDArray[Any], NDArray[Any]],
-        spans: list[slice],
-        caches: list[Cache],
-    ) -> NDArray[Any]:
+    def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
+        """Attention of the normed rows x [N, C]; their keys and values go into the caches."""
         c, math = self.config, self.arithmetic
         q = self._linear(x, layer.q).reshape(-1, c.heads, c.head_width)  # [N, H, D]
         k = self._linear(x, layer.k).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
         v = self._linear(x, layer.v).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
-        turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)
-        math.rotate(q, *turns, turned_q)
-        math.rotate(k, *turns, turned_k)
+        turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)  # as q, k and q
+        math.rotate(q, *batch.turns, turned_q)
+        math.rotate(k, *batch.turns, turned_k)
         scale = c.head_width**-0.5
-        for span, cache in zip(spans, caches, strict=True):
+        for span, cache in zip(batch.spans, batch.caches, strict=True):
             start, keys, values = cache.length, cache.keys[number], cache.values[number]
             end = start + span.stop - span.start
             keys[:, :, start:end] = turned_k[span].transpose(1, 2, 0)  # [K, D, T]
@@ -133,12 +131,12 @@ class Transformer:
         return out.reshape(len(x), -1)  # [N, HD]
 
     def _linear(self, x: NDArray[Any], projection: Projection) -> NDArray[Any]:
-        out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)
+        out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)  # [N, out]
         self.arithmetic.linear(x, projection.weight, projection.bias, out)
         return out
 
     def _norm(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
-        out = np.empty_like(x)
+        out = np.empty_like(x)  # [N, C]
         self.arithmetic.rms_norm(x, weight, self.config.norm_eps, out)
         return out
 

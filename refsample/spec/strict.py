@@ -73,7 +73,7 @@ def from_table(cls: type[Record], table: object, where: str, **built: object) ->
     not hold them). Raises SpecError for an unknown key, a missing key, a bad value or a broken rule of `cls`.
     """
     if not isinstance(table, Mapping):
-        raise SpecError(f"{where}: must be a table")
+        raise SpecError(f"{where} is missing" if table is None else f"{where}: must be a table")
     wanted = {name: hint for name, hint in hints(cls).items() if name not in built}
     unknown = sorted(set(table) - set(wanted))
     if unknown:

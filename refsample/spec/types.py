@@ -20,15 +20,12 @@ TopPRule = Literal["ge", "gt"]
 TopPTies = Literal["low_id", "high_id", "all"]
 TopPBase = Literal["sequential", "joint"]
 MinPForm = Literal["logit", "probability"]
-TemperatureZero = Literal["greedy"]
-GreedyTies = Literal["lowest_id"]
 GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
 Stage = Literal["raw", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
 RankRule = Literal["strict", "ge"]
 TopLogprobsRule = Literal["rank_sorted", "sampled_first_cut_n_plus_1"]
 SeedRule = Literal["seed_plus_choice", "identical", "ignored"]
-Generator = Literal["philox", "own"]
 
 STEP_NAMES: tuple[StepName, ...] = get_args(StepName)
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -52,14 +49,10 @@ class Semantics:
     """l >= max + ln(min_p), or P >= min_p * max P: equal but for rounding; equality stays in both."""
     min_tokens_to_keep: int
     """No truncation leaves fewer tokens than this (>= 1)."""
-    temperature_zero: TemperatureZero
-    """What temperature 0 means."""
     temperature_clamp: float
     """A temperature above 0 and below this is raised to it; 0.0: none."""
     greedy_below: float
     """A temperature (after the clamp) below this is taken as 0; 0.0: only 0 itself."""
-    greedy_ties: GreedyTies
-    """Which of several maxima greedy decoding takes."""
     greedy_logprobs: GreedyLogprobs
     """Logprobs read after temperature or truncation while greedy: penalised logits at T = 1 and uncut, or 0 / -inf."""
     repetition_scope: Scope
@@ -80,16 +73,14 @@ class Semantics:
     """Best N by rank; or the drawn token first, then ranks, N + 1 entries in all."""
     seed_rule: SeedRule
     """Key of choice i of a request: seed + i; seed for all; none (the seed is ignored)."""
-    generator: Generator
-    """philox: ours, replayable; own: one that we do not replay."""
 
     def __post_init__(self) -> None:
         """Rules between fields. Raises SpecError."""
         repeated = sorted({name for name in self.order if self.order.count(name) > 1})
         if repeated:
             raise SpecError(f"order: {', '.join(repeated)} occurs more than once")
-        windowed = "window" in (self.repetition_scope, self.additive_scope)
-        if self.penalty_window < windowed:
+        least = 1 if "window" in (self.repetition_scope, self.additive_scope) else 0
+        if self.penalty_window < least:
             raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', not negative")
         if self.min_tokens_to_keep < 1:
             raise SpecError(f"min_tokens_to_keep={self.min_tokens_to_keep}: at least 1")

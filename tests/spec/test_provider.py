@@ -79,7 +79,7 @@ TEMPERATURE = "endpoints/completions/parameters/temperature"
         (change("envelope", "xml"), "envelope='xml'"),
         (change("auth", ...), "auth is missing"),
         (change("auth/scheme", ...), "[auth]: missing key scheme"),
-        (change("errors/invalid", ...), "[errors.invalid]: must be a table"),
+        (change("errors/invalid", ...), "[errors.invalid] is missing"),
         (change("errors/teapot", {"status": 418}), "unknown key errors.teapot"),
         (change("errors/invalid/status", "400"), "status='400'"),
         (change("behaviours/stop_text/effective", "eaten"), "behaviours.stop_text='eaten'"),
