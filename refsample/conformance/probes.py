@@ -117,7 +117,7 @@ class Prompts:
         """Token ids the endpoint should see for a prompt of this text."""
         model = self._oracle.model
         if self._kind == "chat":
-            if model.template is None:
+            if model.template is None or model.template.compiled is None:
                 return tuple(model.tokenizer.encode(text))
             text = model.template.render([{"role": "user", "content": text}])
         return tuple(model.tokenizer.encode(text))

@@ -41,15 +41,20 @@ def locate(name: str) -> Path:
     """The folder of a model by name; see `load`."""
     if name in EMBEDDED:
         return EMBEDDED[name]
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UnknownModelError(name, hint="it is a file; give the folder that holds config.json and *.safetensors")
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise UnknownModelError(name, hint="it is a file; give the folder that holds config.json and *.safetensors")
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~ of nobody
+        raise UnknownModelError(name, known(), f"no folder that can be read: {error}") from error
     snapshot = hub.cached(name)
-    return hub.download(name, known()) if snapshot is None else snapshot
+    if snapshot is not None and hub.whole(snapshot):
+        return snapshot
+    return hub.download(name, known(), snapshot)
 
 
 def known() -> tuple[str, ...]:
     """Names that `load` can open without a network: the embedded models and what the local hub cache holds."""
-    return (*EMBEDDED, *(name for name, _ in hub.all_cached()))
+    return (*EMBEDDED, *(name for name, snapshot in hub.all_cached() if hub.whole(snapshot)))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.sampling.steps import Context, State, Step, top_k_places, top_p_total
-from refsample_kernels.softmax import softmax
+from refsample_kernels.softmax import log_total, softmax
 from refsample_kernels.truncate import ROUNDING, top_p_count
 
 Floats = NDArray[np.float64]
@@ -132,10 +132,9 @@ def _min_p_edge(logits: Floats, min_p: float, least: int) -> Edge:
 def _mass_edge(logits: Floats, p: float, least: int, total: float | None) -> Edge:
     """Ranks whose mass above is about p; the first `least` ranks stay whatever p is."""
     order = np.argsort(-logits, kind="stable")[: np.count_nonzero(logits > -np.inf)]  # [survivors], best first
-    top = logits[order[0]]
-    weights = np.exp(logits[order] - top)
-    whole = float(weights.sum()) if total is None else math.exp(total - float(top))
-    distance = np.abs(np.cumsum(weights)[:-1] / whole - p)[least - 1 :]  # of rank least, least + 1, ...
+    base = log_total(logits) if total is None else total
+    masses = np.exp(logits[order] - base)  # [survivors]
+    distance = np.abs(np.cumsum(masses)[:-1] - p)[least - 1 :]  # of rank least, least + 1, ...
     if not distance.size:
         return Edge(math.inf, "probability", NOBODY)
     return Edge(float(distance.min()), "probability", np.sort(order[least:][distance <= NEAR]))

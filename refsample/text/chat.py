@@ -20,7 +20,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from refsample.errors import CorruptFileError, ParameterError, UnsupportedModelError
+from refsample.errors import CorruptFileError, ParameterError
 from refsample.files import read_json_object
 from refsample.text.specials import special_texts
 
@@ -110,7 +110,8 @@ class ChatTemplate:
 
     name: str
     source: str
-    compiled: jinja2.Template = field(repr=False)
+    compiled: jinja2.Template | None = field(repr=False)
+    """None: this is the default of a folder that only has named ones."""
     specials: Mapping[str, str]
     """`bos_token`, `eos_token`, ... as the template may write them."""
     named: Mapping[str, ChatTemplate] = field(default_factory=dict)
@@ -131,6 +132,9 @@ class ChatTemplate:
             return self.named["tool_use"].render(
                 messages, add_generation_prompt=add_generation_prompt, tools=tools, **kwargs
             )
+        if self.compiled is None:
+            rule = f"this model has no default chat template, only {', '.join(sorted(self.named))}: name one"
+            raise ParameterError("template", None, rule, f"chat template {self.name}")
         values = {
             **self.specials,
             **kwargs,
@@ -171,7 +175,7 @@ def _message(message: Mapping[str, object]) -> dict[str, object]:
 
 
 def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate | None:
-    """The chat templates of `folder`, the default one on top; None where the folder has none.
+    """The chat templates of `folder`, the default one on top (an empty one if all are named); None without any.
 
     `chat_template.jinja` and `additional_chat_templates/*.jinja` win over `chat_template` in tokenizer_config.json.
     `clock` is what `strftime_now` reads. A template that does not parse is a CorruptFileError.
@@ -183,10 +187,8 @@ def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate 
     specials = special_texts(config)
     compiled = {name: _compile(source, clock, str(folder)) for name, source in sources.items()}
     plain = {name: ChatTemplate(name, sources[name], compiled[name], specials) for name in sources}
-    if "default" not in sources:
-        raise UnsupportedModelError(f"{folder}: chat templates {sorted(sources)}, but none is named default")
     others = {name: template for name, template in plain.items() if name != "default"}
-    return ChatTemplate("default", sources["default"], compiled["default"], specials, others)
+    return ChatTemplate("default", sources.get("default", ""), compiled.get("default"), specials, others)
 
 
 def _sources(folder: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import tokenizers
 
+from refsample import checks
 from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError
 from refsample.files import read_json_object
 from refsample.text.pieces import PieceRule, piece_rule
@@ -50,7 +51,9 @@ class Tokenizer:
     eos_token_ids: tuple[int, ...]
     """Every id that ends a text, ascending: config, generation_config and tokenizer_config together."""
     vocab_size: int
-    """Highest id that has a piece, plus one; a model may have more rows than that, never fewer."""
+    """Highest id that has a piece, plus one."""
+    rows: int
+    """Rows of the model's embedding, never fewer than that: ids lie below it, and one without a piece has no bytes."""
     _lock: Lock = field(default_factory=Lock, repr=False)
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False)
 
@@ -60,6 +63,8 @@ class Tokenizer:
         `bos`: the file's own post-processor adds what it adds (a begin-of-text id, for some models);
         off for text that a chat template wrote or that continues a text. Lone surrogates are a ParameterError.
         """
+        if not isinstance(text, str):
+            raise ParameterError("prompt", text, "must be text")
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise ParameterError("prompt", text, "must be Unicode text without lone surrogates")
         with self._lock:  # the setting is a property of the shared backend
@@ -67,16 +72,21 @@ class Tokenizer:
             return list(self.backend.encode(text, add_special_tokens=bos).ids)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
-        """Text of `ids`; invalid UTF-8 becomes U+FFFD."""
-        kept = (i for i in ids if not (skip_special and i in self.special_ids))
+        """Text of `ids`; invalid UTF-8 becomes U+FFFD. ParameterError for ids that the model does not have."""
+        known = checks.token_ids("ids", ids, self.rows)
+        kept = (i for i in known if not (skip_special and i in self.special_ids))
         data = b"".join(self.token_bytes(i) for i in kept)
         return self.rule.strip_start(data).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The exact bytes of one id: a fragment of a character where the piece is one; empty for a padding row."""
-        data = self._bytes.get(token_id)
+        """The exact bytes of one id: a fragment of a character where the piece is one; empty for a padding row.
+
+        ParameterError for an id that the model does not have.
+        """
+        known = checks.token_id("token_id", token_id, self.rows)
+        data = self._bytes.get(known)
         if data is None:
-            data = self._bytes[token_id] = self._piece_bytes(token_id)
+            data = self._bytes[known] = self._piece_bytes(known)
         return data
 
     def token_text(self, token_id: int) -> str:
@@ -92,8 +102,6 @@ class Tokenizer:
         return token_id in self.special_ids
 
     def _piece_bytes(self, token_id: int) -> bytes:
-        if token_id < 0:
-            raise ParameterError("token_id", token_id, "must not be negative")
         text = self.added.get(token_id)
         if text is not None and (self.rule.byte_level or token_id in self.special_ids):
             return text.encode("utf-8")
@@ -124,6 +132,7 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
         special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
         eos_token_ids=_eos_ids(folder, backend, config),
         vocab_size=size,
+        rows=config.vocab_size,
     )
 
 

@@ -55,6 +55,20 @@ def test_cached_snapshots(tmp_path: Path) -> None:
     assert hub.all_cached(tmp_path) == (("gpt2", only), ("org/some-model", main))
 
 
+def test_a_user_without_a_home_has_an_empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless(self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert (hub.cache_folder(), hub.cached("gpt2"), hub.all_cached()) == (None, None, ())
+
+
+def test_ids_have_a_length() -> None:
+    assert hub.is_id("a" * 96) and not hub.is_id("a" * 97)
+
+
 def test_no_download_when_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UnknownModelError, match=r"'org/x' does not exist: .*HF_HUB_OFFLINE is set; known here: tiny$"):

@@ -9,6 +9,7 @@ import pytest
 
 import refsample
 from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError, UnknownModelError
+from refsample.generation import hub
 from refsample.generation.load import known, locate
 from refsample.tiny import FOLDER
 
@@ -68,6 +69,33 @@ def test_unknown_names_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_bytes(b"")
     with pytest.raises(UnknownModelError, match="it is a file; give the folder"):
         locate(str(file))
+
+
+def test_names_that_no_file_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name in ("x" * 5000, "~nosuchuser/x"):
+        with pytest.raises(UnknownModelError, match="does not exist: no folder that can be read: "):
+            refsample.load(name)
+
+
+def test_a_part_of_a_snapshot_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer that was fetched alone neither is the model nor stands in the way of fetching it."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--org--part" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (snapshot / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UnknownModelError, match=r"no config\.json with \*\.safetensors in .*abc, and HF_HUB_OFFLINE"):
+        refsample.load("org/part")
+    assert known() == ("tiny",)
+    asked = []
+
+    def download(name: str, names: tuple[str, ...], partly: Path | None) -> Path:
+        asked.append((name, names, partly))
+        return FOLDER
+
+    monkeypatch.setattr(hub, "download", download)
+    assert locate("org/part") == FOLDER and asked == [("org/part", ("tiny",), snapshot)]
 
 
 def test_text_files_that_do_not_fit(tmp_path: Path) -> None:

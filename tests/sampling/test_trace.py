@@ -115,3 +115,12 @@ def test_joint_mass_is_of_the_whole() -> None:
 
 def test_repr_is_short() -> None:
     assert repr(law(STAIR, top_k=2)) == "Distribution(V=4, support=2, {0: 0.5714, 1: 0.4286, 2: 0, ...})"
+
+
+def test_a_base_far_above_what_is_left() -> None:
+    """800 nats on a token that top_k cut: the joint base leaves no mass to speak of for the others, and no overflow."""
+    rules = {"order": ["top_k", "logit_bias", "top_p"], "top_p_base": "joint", "bias_clamp": np.inf}
+    found = law_of([2.0, 1.0, 0.0], "reference", rules, top_k=2, top_p=0.5, logit_bias={2: 800.0})
+    assert found.support.tolist() == [True, True, False]
+    edge = found.trace.step("top_p")
+    assert edge.margin == pytest.approx(0.5) and edge.undecidable.size == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refsample.errors import CorruptFileError, ParameterError, UnsupportedModelError
+from refsample.errors import CorruptFileError, ParameterError
 from refsample.text import chat
 from refsample.text.chat import ChatTemplate, load_template
 
@@ -105,14 +105,21 @@ def test_no_template_at_all(tmp_path: Path) -> None:
     assert load_template(tmp_path) is None
 
 
+def test_only_named_templates(tmp_path: Path) -> None:
+    """The folder can be used, and each of its templates by name; only the default is missing."""
+    loaded = template(tmp_path, [{"name": name, "template": name} for name in ("rag", "tool_use")])
+    assert loaded.named["rag"].render(MESSAGES) == "rag"
+    assert loaded.render(MESSAGES, tools=[{}]) == "tool_use"
+    with pytest.raises(ParameterError, match="no default chat template, only rag, tool_use: name one"):
+        loaded.render(MESSAGES)
+
+
 def test_broken_templates(tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match="chat template, line 2: "):
         template(tmp_path, "\n{% if %}")
     for source in ([{"name": "default"}], 3, ["x"]):
         with pytest.raises(CorruptFileError, match="neither text nor a list of named ones"):
             template(tmp_path, source)
-    with pytest.raises(UnsupportedModelError, match=r"\['a', 'b'\], but none is named default"):
-        template(tmp_path, [{"name": name, "template": name} for name in "ab"])
 
 
 def test_the_cap_counts_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,5 +154,17 @@ def test_inexact_decoders_are_refused() -> None:
 def test_impossible_text_and_ids(tokenizer: Tokenizer) -> None:
     with pytest.raises(ParameterError, match="lone surrogates"):
         tokenizer.encode("a\ud800")
-    with pytest.raises(ParameterError, match="negative"):
-        tokenizer.token_bytes(-1)
+    for text in (None, b"", 3):
+        with pytest.raises(ParameterError, match="prompt=.*must be text"):
+            tokenizer.encode(text)  # type: ignore[arg-type]
+    for wrong in (-1, 264, 10**8, 1 << 32, 1 << 70):
+        for call in (tokenizer.token_bytes, tokenizer.token_text, lambda i: tokenizer.decode([7, i])):
+            with pytest.raises(ParameterError, match=r"token ids lie in \[0, 264\)"):
+                call(wrong)
+    tokenizer.token_bytes(1)
+    for none in (1.5, 1.0, True, "a", None, [1]):
+        with pytest.raises(ParameterError, match="must be an integer"):
+            tokenizer.decode([none])  # type: ignore[list-item]
+        with pytest.raises(ParameterError, match="must be an integer"):
+            tokenizer.token_bytes(none)  # type: ignore[arg-type]
+    assert tokenizer.decode(np.array([7, 263])) == "\x04" and all(0 <= i < 264 for i in tokenizer._bytes)
