@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import ContextLengthError
+from refsample.checks import room
 
 _LANES = 16  # attention reads keys in blocks of sixteen
 
@@ -23,18 +23,17 @@ class Cache:
     def __init__(self, shape: tuple[int, int, int], limit: int, dtype: Any, precision: str, capacity: int = 0) -> None:
         """`shape` is (L, K, D)."""
         layers, kv_heads, head_width = shape
-        room = _round_up(min(capacity, limit))
-        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, room), dtype)  # [L, K, D, S]
-        self.values: NDArray[Any] = np.empty((layers, kv_heads, room, head_width), dtype)  # [L, K, S, D]
+        slots = _round_up(min(capacity, limit))
+        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, slots), dtype)  # [L, K, D, S]
+        self.values: NDArray[Any] = np.empty((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
         self.length, self.limit, self.precision = 0, limit, precision
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in all. ContextLengthError beyond the model's context."""
-        if length > self.limit:
-            raise ContextLengthError("tokens", length, f"at most {self.limit} fit the context", "the model's config")
-        room = self.keys.shape[3]
-        if length > room:
-            self._move(_round_up(min(max(length, 2 * room, 64), self.limit)))
+        room("tokens", ..., f"{length} tokens", length, self.limit, "the model's config")
+        held = self.keys.shape[3]
+        if length > held:
+            self._move(_round_up(min(max(length, 2 * held, 64), self.limit)))
 
     def fork(self) -> Cache:
         """A copy that grows by itself."""
@@ -50,11 +49,11 @@ class Cache:
             raise ValueError(f"length={length}: the cache holds {self.length} tokens")
         self.length = length
 
-    def _move(self, room: int) -> None:
+    def _move(self, slots: int) -> None:
         layers, heads, width, _ = self.keys.shape
-        keys, values = np.empty((layers, heads, width, room), self.keys.dtype), self.values  # [L, K, D, S]
+        keys, values = np.empty((layers, heads, width, slots), self.keys.dtype), self.values  # [L, K, D, S]
         keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
-        self.values = np.empty((layers, heads, room, width), values.dtype)  # [L, K, S, D]
+        self.values = np.empty((layers, heads, slots, width), values.dtype)  # [L, K, S, D]
         self.values[:, :, : self.length] = values[:, :, : self.length]
         self.keys = keys
 

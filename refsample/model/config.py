@@ -140,8 +140,8 @@ def _refuse_unknown_switches(raw: Mapping[str, Any], path: Path, family: Family)
         raise UnsupportedModelError(f"{path}: quantization_config ({shorten(method)}): quantised weights are not run")
 
 
-def _rope(raw: Mapping[str, Any], path: Path) -> RopeSettings:
-    """Settings from `rope_parameters`, `rope_scaling` and the top-level `rope_theta`; contradictions are errors."""
+def _rope_table(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """`rope_parameters` and `rope_scaling` as one; contradictions are errors."""
     new, old = raw.get("rope_parameters"), raw.get("rope_scaling")
     for name, given in (("rope_parameters", new), ("rope_scaling", old)):
         if given is not None and not isinstance(given, dict):
@@ -155,7 +155,12 @@ def _rope(raw: Mapping[str, Any], path: Path) -> RopeSettings:
         if new[key] != old[key]:
             said = f"{key}={shorten(new[key])} and {shorten(old[key])}"
             raise MismatchError(f"{path}: rope_parameters and rope_scaling contradict each other: {said}")
-    given = old | new
+    return old | new
+
+
+def _rope(raw: Mapping[str, Any], path: Path) -> RopeSettings:
+    """Settings from `rope_parameters`, `rope_scaling` and the top-level `rope_theta`; contradictions are errors."""
+    given = _rope_table(raw, path)
     for key in given:
         if key not in _ROPE_KEYS:
             raise UnsupportedModelError(f"{path}: rope setting {shorten(key)} is not known")

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import ContextLengthError, ParameterError
+from refsample.checks import room, token_id
+from refsample.errors import ParameterError
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
 from refsample.model.numerics import ARITHMETICS, Arithmetic
@@ -154,22 +155,21 @@ def _checked(
         if cache.precision != precision:
             raise ParameterError("segments", "...", f"a cache of {cache.precision} given to {precision}")
         part = _array(ids)
-        if part.ndim != 1 or part.size == 0 or part.dtype.kind not in "iu":
-            raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers")
-        if cache.length + part.size > config.max_position:
-            said = f"at most {config.max_position} tokens fit the context"
-            raise ContextLengthError("ids", f"{cache.length + part.size} tokens", said, "the model's config")
+        length = cache.length + part.size
+        room("ids", ..., f"{length} tokens", length, config.max_position, "the model's config")
         parts.append(part.astype(np.int64))
     flat = np.concatenate(parts)
-    low, high = int(flat.min()), int(flat.max())
-    if low < 0 or high >= config.vocab_size:
-        wrong = low if low < 0 else high
-        raise ParameterError("ids", wrong, f"must lie in 0..{config.vocab_size - 1}", "the model's vocabulary")
+    for end in (int(flat.min()), int(flat.max())):
+        token_id("ids", end, config.vocab_size, "the model's vocabulary")
     return flat, [part.size for part in parts]
 
 
 def _array(ids: Ids) -> NDArray[Any]:
+    """The new ids [T] of one segment. ParameterError for what is no list of whole numbers."""
     try:
-        return np.asarray(ids)
+        array = np.asarray(ids)
     except ValueError:  # lists of different lengths
-        raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers") from None
+        array = np.empty(0)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        raise ParameterError("ids", ids, "must be a non-empty sequence of whole numbers")
+    return array

@@ -41,9 +41,9 @@ def test_rows(model: Transformer) -> None:
         ([True], "non-empty sequence"),
         (["a"], "non-empty sequence"),
         ([2**70], "non-empty sequence"),
-        ([0, 272], "ids=272: must lie in 0..271"),
-        ([0, -1], "ids=-1: must lie in 0..271"),
-        (np.array([2**63], np.uint64), "must lie in 0..271"),
+        ([0, 272], "ids=272: token ids lie in [0, 272)"),
+        ([0, -1], "ids=-1: token ids lie in [0, 272)"),
+        (np.array([2**63], np.uint64), "token ids lie in [0, 272)"),
     ],
 )
 def test_ids_are_checked_at_the_door(model: Transformer, ids: Any, said: str) -> None:
@@ -80,7 +80,7 @@ def test_cache_lengths(model: Transformer) -> None:
     model.forward([([1, 2, 3], cache)])
     with pytest.raises(ValueError, match="length=4: the cache holds 3"):
         cache.truncate(4)
-    with pytest.raises(ContextLengthError, match="at most 40"):
+    with pytest.raises(ContextLengthError, match="41 tokens exceed the context of 40 tokens"):
         cache.reserve(41)
     cache.truncate(0)
     assert cache.length == 0
