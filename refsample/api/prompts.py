@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from refsample.api.types import Request
-from refsample.errors import ContextLengthError, ParameterError
+from refsample.checks import room
+from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.sequence import GenerationParams
 
@@ -62,22 +63,16 @@ def fit_context(
     None stays None: the room left, for each prompt its own.
     """
     context, longest = model.config.max_position, max(len(prompt) for prompt in prompts)
-    room = context - longest
     source = f"model {model.name}"
-    if room < (0 if params.max_tokens == 0 else 1):
-        name = request.fields.name("messages" if request.messages else "prompt")
-        raise ContextLengthError(
-            name, ..., f"is {longest} tokens long; the context holds {context} with the answer", source,
-            "context_length_exceeded",
-        )  # fmt: skip
-    if params.max_tokens is None or params.max_tokens <= room:
+    name = request.fields.name("messages" if request.messages else "prompt")
+    least = 0 if params.max_tokens == 0 else 1
+    room(name, ..., f"{longest} tokens and the answer", longest + least, context, source)
+    if params.max_tokens is None:
         return params
     if request.provider.reading("overlong", strict=request.strict) == "lowered":
-        return replace(params, max_tokens=room)
-    total = longest + params.max_tokens
+        return replace(params, max_tokens=min(params.max_tokens, context - longest))
     default = " (the default)" if request.fields.value("max_tokens") is None else ""
-    counts = f"{longest} prompt tokens and {params.max_tokens}{default} to generate are {total}"
-    raise ContextLengthError(
-        request.fields.name("max_tokens"), params.max_tokens,
-        f"{counts}; the context holds {context}", source, "context_length_exceeded",
-    )  # fmt: skip
+    counted = f"{longest} prompt tokens and {params.max_tokens}{default} to generate"
+    name = request.fields.name("max_tokens")
+    room(name, params.max_tokens, counted, longest + params.max_tokens, context, source)
+    return params

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import fields
 
 import click
 
+from refsample.checks import known_names
 from refsample.cli.options import body_from, check_unicode, open_model, text_from
 from refsample.cli.terminal import show
-from refsample.errors import ParameterError
 from refsample.render import Token, ansi, columns, visible, wants_colour
 
 
@@ -36,10 +35,7 @@ def score(
     from refsample.sampling.params import SamplingParams
 
     given = body_from(settings)
-    known = tuple(field.name for field in fields(SamplingParams))
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise ParameterError(unknown[0], given[unknown[0]], f"not a sampling parameter: {', '.join(known)}")
+    known_names(given, SamplingParams.__slots__, "score")
     if isinstance(given.get("logit_bias"), dict):
         given["logit_bias"] = token_keys(given["logit_bias"])
     text = text_from(prompt, "PROMPT") or ""

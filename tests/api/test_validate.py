@@ -18,7 +18,7 @@ from refsample.spec.provider import ProviderSpec, Reading, provider
 from tests.api.malformed import ASK, MALFORMED, SAY, ask, say
 
 PAGE = provider("openai")
-ABOUT_CONTEXT = ("the context holds", "tokens long")
+ABOUT_CONTEXT = ("exceed the context",)
 
 
 def read(body: Any, endpoint: str = "completions", **options: Any) -> Request:
