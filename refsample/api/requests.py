@@ -20,6 +20,10 @@ _SAMPLING = (
 )  # fmt: skip
 
 
+MAX_CHOICES = 2048
+"""Choices of one request in all, prompts times best_of: each has a cache of its own, so memory grows with them."""
+
+
 class _Builder:
     """The fields of one request, with the provider's defaults under them."""
 
@@ -61,6 +65,7 @@ def build(
     chat = endpoint.kind == "chat"
     messages = _messages(take) if chat else ()
     prompts = () if chat else tuple(_prompts(take, vocabulary))
+    _check_choices(take, max(1, len(prompts)), best_of)
     usage = bool((options or {}).get("include_usage")) or take.reading("usage_chunk") == "always"
     return Request(
         provider=provider,
@@ -122,11 +127,18 @@ def _best_of(take: _Builder, n: int, stream: bool) -> int:
     return best_of
 
 
+def _check_choices(take: _Builder, prompts: int, best_of: int) -> None:
+    if prompts * best_of > MAX_CHOICES:
+        name = "prompt" if prompts > 1 else "best_of" if take.fields.value("best_of") else "n"
+        rule = f"asks for {prompts} x {best_of} choices (prompts x best_of), and one request gets {MAX_CHOICES} at most"
+        raise ParameterError(take.fields.name(name), take.get(name), rule)
+
+
 def _bias(take: _Builder, vocabulary: int | None) -> dict[int, float]:
     bias = {}
     for key, value in (take.get("logit_bias") or {}).items():
         place = f"{take.fields.name('logit_bias')}.{key}"
-        if not re.fullmatch(r"0|[1-9]\d{0,18}", key):
+        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", key):
             raise take.wrong(place, value, 'its key must be a token id, such as "50256"')
         _check_id(place, int(key), vocabulary, take)
         bias[int(key)] = float(value)

@@ -123,7 +123,8 @@ def _has_key(site: Site, request: Request) -> bool:
     sent = request.headers.get(site.page.auth.header, "")
     scheme, _, key = sent.rpartition(" ")
     fits = scheme.strip().lower() == site.page.auth.scheme.lower()
-    return fits and hmac.compare_digest(key.encode(), (site.api_key or "").encode())
+    # starlette reads a header's bytes as Latin-1; clients send a key outside ASCII as UTF-8
+    return fits and hmac.compare_digest(key.encode("latin-1"), (site.api_key or "").encode())
 
 
 def health(site: Site) -> Response:

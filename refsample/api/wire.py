@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from refsample.errors import ParameterError
 
 SOURCE = "JSON, RFC 8259"
+MAX_DEPTH = 64
+"""Arrays and objects inside each other: many times what any request needs, and far from Python's recursion limit."""
 
 
 def loads(data: bytes) -> Any:
@@ -17,13 +19,28 @@ def loads(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise _wrong(f"is not UTF-8: byte {error.start} cannot be read") from None
     try:
-        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
+        value = json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise _wrong(f"is not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        raise _wrong("is nested too deeply") from None
+        raise _wrong(_TOO_DEEP) from None
     except ValueError:
         raise _wrong("holds a number with too many digits") from None
+    if _is_deep(value):
+        raise _wrong(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP = f"is nested too deeply: more than {MAX_DEPTH} arrays and objects inside each other"
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value goes deeper than MAX_DEPTH. Level by level, since recursion is what has to be kept off."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        inside = (entry for each in level for entry in (each.values() if isinstance(each, dict) else each))
+        level = [entry for entry in inside if isinstance(entry, dict | list)]
+    return bool(level)
 
 
 def _wrong(rule: str) -> ParameterError:

@@ -75,6 +75,7 @@ MALFORMED: list[Case] = [
     ("completions", say(logit_bias={"a": 1}), "logit_bias.a", "key must be a token id"),
     ("completions", say(logit_bias={"-1": 1}), "logit_bias.-1", "key must be a token id"),
     ("completions", say(logit_bias={"05": 1}), "logit_bias.05", "key must be a token id"),
+    ("completions", say(logit_bias={"1\u0665": 1}), "logit_bias.1\u0665", "key must be a token id"),
     ("completions", say(logit_bias={"999999": 1}), "logit_bias.999999", "is no token id"),
     ("completions", say(logit_bias={"5": 101}), "logit_bias.5", "-100 <= x <= 100"),
     ("completions", say(logit_bias={"5": 1.5}), "logit_bias", "integers"),

@@ -81,11 +81,18 @@ def test_malformed(client: httpx2.Client, endpoint: str, body: Any, parameter: s
         (b'{"prompt": "a", "prompt": "b"}', "'prompt' twice"),
         (b'{"prompt": "\xff"}', "byte 12"),
         (b"[" * 100_000, "too deeply"),
+        *((b'{"prompt": ' + b"[" * depth + b"]" * depth + b"}", "too deeply") for depth in (64, 986, 987, 988)),
+        (b'{"metadata": ' + b'{"a":' * 64 + b"1" + b"}" * 65, "too deeply"),
         (b'{"n": ' + b"9" * 5000 + b"}", "too many digits"),
     ],
 )
 def test_what_is_no_json(client: httpx2.Client, data: bytes, message: str) -> None:
     assert message in refused(client.post("/v1/completions", content=data), 400, "invalid_json", "body")
+
+
+def test_a_body_as_deep_as_may_be(client: httpx2.Client) -> None:
+    data = b'{"model": "tiny", "prompt": ' + b"[" * 63 + b"]" * 63 + b"}"
+    assert "must be a string or" in refused(client.post("/v1/completions", content=data), 400, param="prompt")
 
 
 def test_lone_surrogates(client: httpx2.Client) -> None:
@@ -280,6 +287,14 @@ def test_keys(model: Model, caplog: pytest.LogCaptureFixture) -> None:
         right = {"authorization": "bearer sk-right"}
         assert client.post("/v1/completions", json=ONCE, headers=right).status_code == 200
     assert "sk-right" not in caplog.text
+
+
+def test_a_key_outside_ascii(model: Model) -> None:
+    app = create_app({"tiny": model}, api_key="schlüssel-ключ")
+    with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
+        for key, status in (("schlüssel-ключ", 200), ("schlüssel-клюй", 401)):
+            header = {b"authorization": b"Bearer " + key.encode()}
+            assert client.get("/v1/models", headers=header).status_code == status
 
 
 def test_a_crash_says_nothing_of_itself(model: Model, caplog: pytest.LogCaptureFixture) -> None:

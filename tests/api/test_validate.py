@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,30 @@ def test_everything_arrives() -> None:
 @pytest.mark.parametrize(("best_of", "n", "wanted"), [(0, 3, 3), (None, 3, 3), (3, 3, 3), (20, 3, 20)])
 def test_best_of(best_of: int | None, n: int, wanted: int) -> None:
     assert read(say(best_of=best_of, n=n)).best_of == wanted
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "parameter"),
+    [
+        ("completions", say(prompt=["a"] * 17, n=128), "prompt"),
+        ("completions", say(prompt=[[5]] * 2049), "prompt"),
+        ("completions", say(prompt=["a"] * 103, best_of=20), "prompt"),
+        ("completions", say(n=3000), "n"),
+        ("completions", say(best_of=3000), "best_of"),
+        ("chat", ask(n=3000), "n"),
+    ],
+)
+def test_one_request_gets_so_many_choices(endpoint: str, body: Any, parameter: str) -> None:
+    page = PAGE
+    if parameter != "prompt":  # a page may print any bound, or none
+        page = changed(parameter, endpoint, printed=Range(0, math.inf), effective=Range(0, math.inf))
+    with pytest.raises(ParameterError, match="one request gets 2048 at most") as caught:
+        read(body, endpoint, page=page)
+    assert caught.value.parameter == parameter
+
+
+def test_as_many_choices_as_one_request_gets() -> None:
+    assert len(read(say(prompt=["a"] * 16, n=128)).prompts) == 16
 
 
 @pytest.mark.parametrize(
