@@ -52,3 +52,10 @@ def test_what_is_no_object() -> None:
     assert shape_errors([1], FIELDS) == [("", "is not a JSON object")]
     optional = {"x.y": FieldSpec(name="x.y", types=("string",), required=True, nullable=False, choices=())}
     assert shape_errors({}, optional) == []  # the parent's own record speaks of a missing parent
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_a_fingerprint_may_be_null_as_vllm_sends_it(endpoint: str) -> None:
+    spec = provider("openai").endpoints[endpoint]
+    for fields in (spec.response, spec.chunk):
+        assert not [e for e in shape_errors({"system_fingerprint": None}, fields) if e[0] == "system_fingerprint"]
