@@ -1,4 +1,4 @@
-"""From a Request to finished choices: seeds, best_of, the prompt's own logprobs. Knows no response shape."""
+"""From a body to finished choices: the model it names, seeds, best_of, echo's logprobs. Knows no response shape."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refsample import __version__
 from refsample.api.prompts import encode_prompts, fit_context
 from refsample.api.types import Request
+from refsample.api.validate import parse
+from refsample.errors import ParameterError, UnknownModelError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.prefill import rows_of
@@ -22,7 +24,7 @@ from refsample.generation.scoring import prompt_logprobs
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
-from refsample.spec.provider import ProviderSpec
+from refsample.spec.provider import EndpointSpec, ProviderSpec
 from refsample_kernels.softmax import log_softmax
 
 if TYPE_CHECKING:
@@ -72,6 +74,27 @@ def default_behaviour(provider: ProviderSpec) -> Behaviour:
     return Behaviour(semantics=resolve("reference" if provider.engine == "unknown" else provider.engine))
 
 
+def ready(
+    models: Mapping[str, Model],
+    body: object,
+    page: ProviderSpec,
+    endpoint: EndpointSpec,
+    behaviour: Behaviour,
+    *,
+    strict: bool = False,
+) -> Job:
+    """All that can refuse a body that names one of `models`. Raises ParameterError (a ContextLengthError too),
+    UnknownModelError."""
+    name = body.get("model") if isinstance(body, Mapping) else None
+    model = models.get(name) if isinstance(name, str) else None
+    if isinstance(name, str) and name and model is None:
+        raise UnknownModelError(name, tuple(models))
+    request = parse(body, page, endpoint.name, strict=strict, model=model, model_required=True)
+    if model is None:
+        raise ParameterError("model", name, "must be the name of a model", page.title)
+    return prepare(model, request, behaviour)
+
+
 def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     """Everything up to the first forward pass. Raises ParameterError, ContextLengthError."""
     prompts = encode_prompts(model, request, behaviour)
@@ -93,9 +116,8 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
 
 def fingerprint(model: Model, behaviour: Behaviour) -> str:
     """`fp_` and 12 hex digits that change with the weights, the behaviour and the version."""
-    version = import_module(__name__.partition(".")[0]).__version__
     named = replace(behaviour, precision=model.transformer_for(behaviour.precision).precision)
-    text = json.dumps([model.fingerprint, asdict(named), version], default=sorted, sort_keys=True)
+    text = json.dumps([model.fingerprint, asdict(named), __version__], default=sorted, sort_keys=True)
     return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

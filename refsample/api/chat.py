@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from refsample.api import tokens
-from refsample.api.answer import Job, collect, default_behaviour, prepare
-from refsample.api.completions import checked, head, tail
+from refsample.api.answer import Job, collect
+from refsample.api.completions import head, tail, whole
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.sequence import TokenEvent
 from refsample.spec.provider import ProviderSpec
@@ -28,8 +28,7 @@ def chat(
 
     `model` in the body may be left out. Raises ParameterError (a bad field), ContextLengthError, SpecError.
     """
-    request = checked(model, body, spec, "chat", strict)
-    job = prepare(model, request, behaviour or default_behaviour(request.provider))
+    job = whole(model, body, spec, "chat", behaviour, strict)
     return chat_completion(job, job.events)
 
 

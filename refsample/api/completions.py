@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from refsample.api import tokens
 from refsample.api.answer import Choice, Job, collect, default_behaviour, echo, prepare
-from refsample.api.types import Request
 from refsample.api.validate import parse
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
@@ -30,18 +29,24 @@ def complete(
 
     `model` in the body may be left out. Raises ParameterError (a bad field), ContextLengthError, SpecError.
     """
-    request = checked(model, body, spec, "completions", strict)
-    job = prepare(model, request, behaviour or default_behaviour(request.provider))
+    job = whole(model, body, spec, "completions", behaviour, strict)
     return completion(job, job.events)
 
 
-def checked(model: Model, body: Mapping[str, Any], spec: str | ProviderSpec, endpoint: str, strict: bool) -> Request:
-    """The request of a body that is to be answered whole."""
+def whole(
+    model: Model,
+    body: Mapping[str, Any],
+    spec: str | ProviderSpec,
+    endpoint: str,
+    behaviour: Behaviour | None,
+    strict: bool,
+) -> Job:
+    """The job of a body that is to be answered whole, not in chunks."""
     page = provider(spec) if isinstance(spec, str) else spec
     request = parse(body, page, endpoint, strict=strict, model=model)
     if request.stream:
         raise ParameterError("stream", True, "answers whole here; refsample.stream gives chunks")
-    return request
+    return prepare(model, request, behaviour or default_behaviour(page))
 
 
 def completion(job: Job, events: Iterable[TokenEvent]) -> dict[str, Any]:

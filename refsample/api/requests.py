@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from refsample.api.types import Fields, Request
+from refsample.api.types import UNSET, Fields, Request
 from refsample.errors import ParameterError
 from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
@@ -42,7 +42,8 @@ class _Builder:
 
     def error(self, name: str, rule: str) -> ParameterError:
         """The error of a whole field, under the name that the user gave it."""
-        return self.wrong(self.fields.name(name), self.fields.values.get(name, ...), rule)
+        sent = self.fields.sent(name)
+        return self.wrong(self.fields.name(name), ... if sent is UNSET else sent, rule)
 
     def reading(self, behaviour: str) -> str:
         return self.provider.reading(behaviour, strict=self.strict)

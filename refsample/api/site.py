@@ -15,14 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from refsample.api.answer import Job, prepare
+from refsample.api.answer import Job, ready
 from refsample.api.chat import chat_completion
 from refsample.api.completions import completion
 from refsample.api.errors import error_body, failure
 from refsample.api.stream import chunks
-from refsample.api.validate import parse
 from refsample.api.wire import dumps, loads
-from refsample.errors import MissingExtraError, ParameterError, RefsampleError, UnknownModelError
+from refsample.errors import MissingExtraError, RefsampleError, UnknownModelError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.sequence import TokenEvent
 from refsample.spec.provider import EndpointSpec, ProviderSpec
@@ -184,15 +183,7 @@ async def _body(site: Site, request: Request) -> bytes | None:
 
 def _ready(site: Site, endpoint: EndpointSpec, data: bytes) -> Job:
     """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
-    body = loads(data)
-    name = body.get("model") if isinstance(body, dict) else None
-    model = site.models.get(name) if isinstance(name, str) else None
-    if isinstance(name, str) and name and model is None:
-        raise UnknownModelError(name, tuple(site.models))
-    request = parse(body, site.page, endpoint.name, strict=site.strict, model=model, model_required=True)
-    if model is None:
-        raise ParameterError("model", name, "must be the name of a model", site.page.title)
-    return prepare(model, request, site.behaviour)
+    return ready(site.models, loads(data), site.page, endpoint, site.behaviour, strict=site.strict)
 
 
 async def _watch(request: Request, gone: threading.Event) -> None:

@@ -42,8 +42,8 @@ class Fields:
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value, or `default` where null or nothing was sent."""
-        found = self.values.get(name)
-        return default if found is None else found
+        found = self.sent(name)
+        return default if found is UNSET or found is None else found
 
     def name(self, name: str) -> str:
         """What the user called this field."""

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from refsample.api.chat import chat
-from refsample.api.completions import complete
+from refsample.api.answer import default_behaviour, ready
+from refsample.api.chat import chat_completion
+from refsample.api.completions import completion
 from refsample.api.errors import error_body, failure
-from refsample.api.stream import stream
+from refsample.api.stream import chunks
 from refsample.conformance.transport import Exchange
-from refsample.errors import RefsampleError, UnknownModelError
+from refsample.errors import RefsampleError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.model import Model
 from refsample.spec.provider import EndpointSpec, provider
@@ -21,7 +22,8 @@ class LocalEndpoint:
     """Serves one model under one behaviour, as `refsample serve` would."""
 
     def __init__(self, model: Model, spec: str = "openai", behaviour: Behaviour | None = None) -> None:
-        self._model, self._spec, self._behaviour = model, provider(spec), behaviour
+        self._models, self._spec = {model.name: model}, provider(spec)
+        self._behaviour = default_behaviour(self._spec) if behaviour is None else behaviour
         self._routes: Mapping[str, EndpointSpec] = {e.path: e for e in self._spec.endpoints.values()}
 
     @property
@@ -29,28 +31,25 @@ class LocalEndpoint:
         return "in-process:"
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
+        status, kind = 200, "application/json"
         try:
-            text, kind = self._answer(method, path, dict(body or {}))
-            status = 200
+            if (method, path) == ("GET", "/v1/models"):
+                cards = [{"id": name, "object": "model"} for name in self._models]
+                text = json.dumps({"object": "list", "data": cards})
+            elif method == "POST" and path in self._routes:
+                text, kind = self._answer(self._routes[path], dict(body or {}))
+            else:
+                status, answer = failure("unknown_path", f"{method} {path} is not served", self._spec)
+                text = json.dumps(answer)
         except RefsampleError as error:
             status, answer = error_body(error, self._spec)
-            text, kind = json.dumps(answer), "application/json"
-        except LookupError:
-            status, answer = failure("unknown_path", f"{method} {path} is not served", self._spec)
-            text, kind = json.dumps(answer), "application/json"
+            text = json.dumps(answer)
         return Exchange(method, path, body, status, kind, text)
 
-    def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[str, str]:
-        if (method, path) == ("GET", "/v1/models"):
-            return json.dumps(
-                {"object": "list", "data": [{"id": self._model.name, "object": "model"}]}
-            ), "application/json"
-        is_chat = self._routes[path].kind == "chat"
-        if body.get("model", self._model.name) != self._model.name:
-            raise UnknownModelError(str(body["model"]), (self._model.name,))
-        if body.get("stream") is True:
-            chunks = stream(self._model, body, self._spec, chat=is_chat, behaviour=self._behaviour)
-            events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    def _answer(self, endpoint: EndpointSpec, body: dict[str, Any]) -> tuple[str, str]:
+        job = ready(self._models, body, self._spec, endpoint, self._behaviour)
+        if job.request.stream:
+            events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(job, job.events))
             return events + "data: [DONE]\n\n", "text/event-stream"
-        answer = (chat if is_chat else complete)(self._model, body, self._spec, behaviour=self._behaviour)
-        return json.dumps(answer), "application/json"
+        make = chat_completion if endpoint.kind == "chat" else completion
+        return json.dumps(make(job, job.events)), "application/json"
