@@ -44,6 +44,8 @@ def print_report(report: Report) -> None:
         out += [f"likeliest: {', '.join(named)}"]
     if report.excluded:
         out += [f"ruled out: {'; '.join(excluded(entry) for entry in report.excluded)}"]
+    if report.not_excluded:
+        out += [f"not ruled out: {', '.join(report.not_excluded)}"]
     for check in failed:
         if check.reproduce:
             out += ["", f"# {check.id}", visible(check.reproduce)]

@@ -7,6 +7,7 @@ the logprob stage; deterministic contract checks and proofs need none.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -14,21 +15,23 @@ from typing import Any
 
 from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
 from refsample.conformance.faults import FAULTS
-from refsample.conformance.identity import STAGE, identity_findings, seed_finding
-from refsample.conformance.law import law_findings
+from refsample.conformance.identity import STAGE, identity_findings
+from refsample.conformance.law import SUSPECT, law_findings
 from refsample.conformance.oracle import OTHER_MODEL, Oracle
 from refsample.conformance.probes import Budget
 from refsample.conformance.refusals import contract_findings
 from refsample.conformance.report import Check, Finding, NamedFault, Report, Verdict, mark_known, worst
+from refsample.conformance.seeds import SEED, seed_finding
 from refsample.conformance.selfcheck import self_findings
 from refsample.conformance.session import Kind, Session, discover
+from refsample.errors import ParameterError
 from refsample.spec.provider import ProviderSpec
 from refsample.spec.types import EngineSpec
 
 THRESHOLDS: Mapping[str, float] = {"model": math.log(250.0), "law": math.log(250.0), STAGE.id: math.log(500.0)}
 """ln e at which an area is inconsistent: .004 + .004 + .002 = alpha .01."""
-SUSPECT = math.log(10.0)
-"""Within an inconsistent area, a check whose own e-value reaches 10 is shown as inconsistent."""
+ALPHA = 0.01
+"""Chance, at most, that an honest endpoint is called inconsistent by the statistical checks."""
 EXCLUDED = -math.log(100.0)
 
 
@@ -62,15 +65,16 @@ def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[
             findings.append(replace(found, check=check))
             if on_check is not None:
                 on_check(check)
-    return _report(session, plan, findings, oracle)
+    if not findings:
+        raise ParameterError("only", ", ".join(sorted(plan.only)), "names no check that there is here")
+    return _report(session, plan, findings)
 
 
 def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[Finding]:
     kind: Kind = session.target.kinds[0]
-    if not plan.only or any(pattern.startswith(("contract", "*")) for pattern in plan.only):
-        yield from contract_findings(session, plan.provider)
-    if plan.wanted("contract.seed"):
-        yield seed_finding(session, kind)
+    yield from contract_findings(session, plan.provider, plan.only)
+    if plan.wanted(SEED.id):
+        yield seed_finding(session, oracle, kind)
     if oracle is None:
         yield from self_findings(session, plan.budget, kind, plan.wanted)
     else:
@@ -104,7 +108,7 @@ def _differs(findings: Sequence[Finding], threshold: float) -> bool:
     return any(part.proofs for part in parts) or (bool(parts) and log_e_value(parts) >= threshold)
 
 
-def _report(session: Session, plan: Plan, findings: Sequence[Finding], oracle: Oracle | None) -> Report:
+def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report:
     of = {area: [f for f in findings if f.check.area == area] for area in ("contract", "model", "law")}
     differs = {area: _differs(of[area], THRESHOLDS[area]) for area in ("model", "law")}
     faults = likeliest([f.evidence for f in findings])
@@ -114,16 +118,18 @@ def _report(session: Session, plan: Plan, findings: Sequence[Finding], oracle: O
     for found in findings:
         check, area = found.check, found.check.area
         if area != "contract":
-            check = _decided(check, found.evidence, differs[area], cause if home != area else None)
+            elsewhere = home != area and differs.get(home or "", False)
+            check = _decided(check, found.evidence, differs[area], cause if elsewhere else None)
         elif check.id == STAGE.id:
             stage = _differs([found], THRESHOLDS[STAGE.id])
-            check = _decided(check, found.evidence, stage, cause if home != area else None)
+            check = _decided(check, found.evidence, stage, cause if differs.get(home or "") else None)
         if check.verdict == "inconsistent" and check.reproduce is None:
             check = replace(check, reproduce=_command(session, plan, check.id))
         checks.append(_documented(check, plan.engine))
     verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
-    verdicts |= {area: "inconsistent" for area in differs if differs[area] and home in (None, area)}
-    return _assemble(session, plan, findings, checks, verdicts, oracle)
+    explained = {area for area in differs if home != area and differs.get(home or "", False)}
+    verdicts |= {area: "inconsistent" for area in differs if differs[area] and area not in explained}
+    return _assemble(session, plan, findings, checks, verdicts)
 
 
 def _home(cause: str | None) -> str | None:
@@ -137,16 +143,17 @@ def _assemble(
     findings: Sequence[Finding],
     checks: Sequence[Check],
     verdicts: Mapping[str, Verdict],
-    oracle: Oracle | None,
 ) -> Report:
     parts = [f.evidence for f, c in zip(findings, checks, strict=True) if c.verdict != "known"]
     verdict = worst(list(verdicts.values()))
     shares = likeliest(parts) if verdict == "inconsistent" else ()
+    gains = total_gains(parts)
     excluded: list[Mapping[str, Any]] = [
         {"name": name, "log_likelihood_ratio": round(gain, 2), "observations": _observations(name, parts)}
-        for name, gain in total_gains(parts).items()
+        for name, gain in gains.items()
         if gain <= EXCLUDED
     ]
+    open_still = tuple(name for name, gain in gains.items() if gain > EXCLUDED and name not in dict(shares))
     return Report(
         verdict,
         verdicts["model"],
@@ -155,6 +162,8 @@ def _assemble(
         tuple(checks),
         shares,
         tuple(excluded),
+        open_still,
+        ALPHA,
         math.exp(min(700.0, max(0.0, log_e_value(parts)))),
         session.requests,
         session.tokens,
@@ -183,7 +192,7 @@ def _observations(name: str, parts: Sequence[Evidence]) -> int:
 
 def _command(session: Session, plan: Plan, check: str) -> str:
     """The command that asks this one check again with the same prompts and seeds."""
-    words = ["refsample verify", session.endpoint.url, f"--model {session.target.model}"]
-    words += [f"--reference {plan.reference or 'none'}", f"--spec {plan.provider.name}", f"--engine {plan.engine.name}"]
-    words += [f"--profile {plan.profile}", f"--seed {plan.seed}", f"--only {check}"]
-    return " ".join(words)
+    words = ["refsample", "verify", session.endpoint.url, "--model", session.target.model]
+    words += ["--reference", plan.reference or "none", "--spec", plan.provider.name, "--engine", plan.engine.name]
+    words += ["--profile", plan.profile, "--seed", str(plan.seed), "--only", check]
+    return shlex.join(words)

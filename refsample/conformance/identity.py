@@ -8,27 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.conformance.contract import CERTAIN
-from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, flip_gain, residual_gain
+from refsample.conformance.evidence import IMPOSSIBLE, Tally, bet, flip_gain, residual_gain
 from refsample.conformance.law import DECIDED, judged
 from refsample.conformance.oracle import (
     HONEST,
+    HONEST_SCALES,
     OTHER_MODEL,
     SLACK_SIGMAS,
     TWIN,
     Hypothesis,
     Oracle,
+    blurred,
     precision_of,
     sampling_params,
 )  # fmt: skip
-from refsample.conformance.probes import Budget, Prompts, prompt_texts
-from refsample.conformance.report import Check, Finding, finding
+from refsample.conformance.probes import Budget, Prompts
+from refsample.conformance.report import Check, Finding
 from refsample.conformance.session import TOP_LOGPROBS, Kind, Session, error_text, logprob_fields
 from refsample.conformance.transcript import Choice, Reported, ReportedToken
 from refsample.generation.behaviour import applied
@@ -38,6 +38,9 @@ OTHER_SIGMA = 3.0
 """Logit error (nats, rms) of a model that is not this one."""
 UNTOLD = -9000.0
 """Reported values below this stand for -inf (decision 32)."""
+
+KERNELS: Mapping[str, float] = {f"kernels_x{scale:g}": scale for scale in HONEST_SCALES}
+"""Honest configurations beside the emulated one: its error bars, this many times as wide."""
 
 GREEDY_PARAMS = SamplingParams(temperature=0.0)
 
@@ -54,7 +57,6 @@ STAGE = Check(
     "",
 )
 TRANSCRIPTS = Check("law.transcripts", "law", "sampled transcripts with penalties follow the law", "inconclusive", "")
-SEED = Check("contract.seed", "contract", "the same seed gives the same answer", "skipped", "")
 
 
 def identity_findings(
@@ -103,7 +105,8 @@ def _scale(hypothesis: Hypothesis) -> str:
 
 def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, kind: Kind) -> Finding:
     """Text at temperature 0 against the reference's; a difference counts by the margin it had to overcome (S7)."""
-    tally = Tally([h.name for h in oracle.faults], [], DECIDED)
+    tally = Tally([h.name for h in oracle.faults], list(KERNELS), DECIDED)
+    unread = 0
     for text in prompts.texts(budget.transcripts):
         if session.exhausted:
             break
@@ -112,37 +115,64 @@ def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, k
         exchange, answer = session.ask(kind, text, max_tokens=budget.length, **fields)
         if answer is None or not answer.choices:
             return Finding(replace(GREEDY, evidence=error_text(exchange)), tally.evidence())
+        if answer.choices[0].finish_reason == "content_filter":
+            unread += 1
+            continue
         path = oracle.model.generate(list(ids), temperature=0.0, max_tokens=budget.length).token_ids
-        _compare_path(oracle, ids, path, answer.choices[0].text, tally)
-    return Finding(judged(GREEDY, tally.evidence()), tally.evidence())
+        _compare_path(oracle, ids, path, answer.choices[0], tally)
+    found = judged(GREEDY, tally.evidence())
+    if unread:
+        found = replace(found, evidence=f"{found.evidence}; {unread} answers were filtered")
+    return Finding(found, tally.evidence())
 
 
-def _compare_path(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], text: str, tally: Tally) -> None:
-    """Walk along the reference's greedy tokens as long as the endpoint's text follows them."""
+def _compare_path(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], choice: Choice, tally: Tally) -> None:
+    """Walk along the reference's greedy tokens as long as the endpoint's text follows them.
+
+    White space at the ends does not count, nor does what an answer cut short by a limit did not get to.
+    """
     rows = _rows(oracle, (*ids, *path), len(ids))
     sigmas = _sigmas(oracle, rows)
-    shown = [oracle.model.tokenizer.decode(path[: t + 1], skip_special=True) for t in range(len(path))]
-    whole = shown[-1] if shown else ""
+    shown = [oracle.model.tokenizer.decode(path[: t + 1], skip_special=True).strip() for t in range(len(path))]
+    whole, text = shown[-1] if shown else "", choice.text.strip()
+    cut = choice.finish_reason == "length" and whole.startswith(text)
     for t in range(len(path)):
         ended = t == len(path) - 1 and oracle.model.tokenizer.is_special(path[t])
-        same = text == whole if ended else text.startswith(shown[t])
-        flipped = not (same or text.strip() == whole.strip())
-        order = np.sort(rows[HONEST][t])
-        margin = float(order[-1] - order[-2])
-        proof = None
-        if flipped and margin > SLACK_SIGMAS * sigmas[HONEST][t]:
-            before = shown[t - 1][-30:] if t else ""
-            proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
-        gains = {}
-        for h in oracle.faults:
-            followed = 1.0
-            if h.behaviour is not None and applied(GREEDY_PARAMS, h.behaviour).temperature > 0.0:
-                law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, h.behaviour, ids, path[:t])
-                followed = float(law.probs[path[t]])
-            gains[h.name] = flip_gain(flipped, margin, sigmas[_scale(h)][t], sigmas[HONEST][t], followed)
-        tally.add(gains, {}, proof)
+        sure = shown[t].rstrip("\ufffd")  # the half of a character says nothing yet
+        if cut and len(sure) > len(text):
+            return
+        flipped = not (text == whole or (not ended and text.startswith(sure)))
+        _observe_greedy(oracle, rows, sigmas, ids, path, t, flipped, tally)
         if flipped:
             return
+
+
+def _observe_greedy(
+    oracle: Oracle,
+    rows: Rows,
+    sigmas: Mapping[str, Sequence[float]],
+    ids: tuple[int, ...],
+    path: Sequence[int],
+    t: int,
+    flipped: bool,
+    tally: Tally,
+) -> None:
+    """One greedy position: was the reference's best token taken, and what would each hypothesis have done?"""
+    order = np.sort(rows[HONEST][t])
+    margin, base = float(order[-1] - order[-2]), sigmas[HONEST][t]
+    proof = None
+    if flipped and margin > SLACK_SIGMAS * base:
+        before = oracle.model.tokenizer.decode(path[:t], skip_special=True)[-30:]
+        proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
+    gains = {}
+    for h in oracle.faults:
+        followed = 1.0
+        if h.behaviour is not None and applied(GREEDY_PARAMS, h.behaviour).temperature > 0.0:
+            law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, h.behaviour, ids, path[:t])
+            followed = float(law.probs[path[t]])
+        gains[h.name] = flip_gain(flipped, margin, sigmas[_scale(h)][t], base, followed)
+    nulls = {name: flip_gain(flipped, margin, scale * base, base) for name, scale in KERNELS.items()}
+    tally.add(gains, nulls, proof)
 
 
 def _token_id(oracle: Oracle, reported: Reported) -> int | None:
@@ -187,8 +217,8 @@ def _sample(
             yield prompts.ids(text), answer.choices[0]
 
 
-def _residual(oracle: Oracle, values: NDArray[np.float64], token: ReportedToken) -> float:
-    """rms difference between the reported logprobs of one position and `values` [V]."""
+def _residual(oracle: Oracle, values: NDArray[np.float64], token: ReportedToken) -> float | None:
+    """rms difference between the reported logprobs of one position and `values` [V]; None where none is told."""
     squares = []
     for reported in (token.chosen, *token.top):
         found = _token_id(oracle, reported)
@@ -196,7 +226,7 @@ def _residual(oracle: Oracle, values: NDArray[np.float64], token: ReportedToken)
             continue
         gap = reported.logprob - float(values[found])
         squares.append(min(gap * gap, 1e4))
-    return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
+    return math.sqrt(sum(squares) / len(squares)) if squares else None
 
 
 def logprobs(
@@ -211,7 +241,7 @@ def logprobs(
     """Reported logprobs against those each hypothesis would report (S8): right place, expected error."""
     fields = session.law_fields(values)
     params = sampling_params(fields)
-    tally = Tally([h.name for h in oracle.faults], [], DECIDED)
+    tally = Tally([h.name for h in oracle.faults], list(KERNELS), DECIDED)
     largest = 0.0
     for ids, choice in _sample(session, prompts, budget, kind, fields):
         sampled = _sampled_ids(oracle, choice.tokens or ())
@@ -221,14 +251,16 @@ def logprobs(
         sigmas = _sigmas(oracle, rows)
         for t, token in enumerate((choice.tokens or ())[: len(sampled)]):
             base = _residual(oracle, _reported(oracle, oracle.nulls[0], rows, params, ids, sampled, t), token)
+            if base is None:
+                continue
             largest = max(largest, base)
-            gains = {}
+            gains, sigma = {}, sigmas[HONEST][t]
             for h in oracle.faults:
-                own = base
+                own: float | None = None
                 if _reports_otherwise(oracle, h):
                     own = _residual(oracle, _reported(oracle, h, rows, params, ids, sampled, t), token)
-                gains[h.name] = residual_gain(own, sigmas[_scale(h)][t], base, sigmas[HONEST][t])
-            tally.add(gains, {})
+                gains[h.name] = residual_gain(base if own is None else own, sigmas[_scale(h)][t], base, sigma)
+            tally.add(gains, {name: residual_gain(base, k * sigma, base, sigma) for name, k in KERNELS.items()})
     found = judged(check, tally.evidence())
     said = f"{found.evidence}; largest difference {largest:.2g} nats"
     return Finding(replace(found, evidence=said), tally.evidence())
@@ -303,36 +335,7 @@ def _observe_step(
                 IMPOSSIBLE,
                 f"token {oracle.model.tokenizer.decode([token])!r} has probability 0 at output position {t}",
             )
-    probs[OTHER_MODEL] = 0.5 * p + 0.5 / rows[HONEST].shape[1]
+    other = oracle.distribution(blurred(rows[HONEST][t]), params, oracle.honest, ids, sampled[:t])
+    probs[OTHER_MODEL] = float(other.probs[token])
     gains = {h.name: bet(probs[h.name], p) for h in oracle.faults}
     tally.add(gains, {TWIN: math.log(probs[TWIN] / p) if probs[TWIN] > 0 else -math.inf}, proof)
-
-
-SEED_PAIRS = 3
-
-
-def seed_finding(session: Session, kind: Kind) -> Finding:
-    """The same request with the same seed gives the same draws (D28)."""
-    if "seed" not in session.target.fields:
-        return Finding(replace(SEED, evidence="the endpoint refuses seed"))
-    session.begin(SEED.id)
-    differed, curl = 0, None
-    texts_of = (text for label, text in prompt_texts(kind, session.seed, SEED.id) if label == "wide")
-    for text in islice(texts_of, SEED_PAIRS):
-        fields = {**session.law_fields({"temperature": 1.0}), "seed": session.fresh_seed(), "max_tokens": 12}
-        pair = [session.ask(kind, text, **fields) for _ in range(2)]
-        texts = [[c.text for c in answer.choices] if answer is not None else None for _, answer in pair]
-        if texts[0] != texts[1]:
-            differed += 1
-            curl = curl or session.curl(kind, pair[0][0].body or {})
-    gain = CERTAIN * differed if differed else -CERTAIN
-    found = finding(
-        SEED.id,
-        "contract",
-        SEED.title,
-        not differed,
-        f"{differed} of {SEED_PAIRS} pairs differ",
-        curl,
-        evidence=Evidence({"seed_ignored": gain}, observations=SEED_PAIRS),
-    )
-    return found

@@ -18,6 +18,8 @@ from refsample.sampling.params import SamplingParams
 
 DECIDED = math.log(100.0)
 """A check alone would decide at e >= 100 (alpha 0.01)."""
+SUSPECT = math.log(10.0)
+"""A gain or e-value worth a mention."""
 
 
 def law_findings(
@@ -88,6 +90,7 @@ def _draw(
     unread: list[str] = []
     failed: str | None = None
     known: dict[str, Laws] = {}
+    copies = 0
     for number in range(math.ceil(draws / batch)):
         if session.exhausted:
             break
@@ -102,13 +105,28 @@ def _draw(
         if context.text not in known:
             known[context.text] = laws_of(oracle, context, sampling_params(fields))
         laws = known[context.text]
-        for choice in answer.choices:
-            text_class = oracle.class_of_text(choice.text)
+        texts = [choice.text for choice in answer.choices if choice.finish_reason != "content_filter"]
+        if copied(oracle, laws, texts):
+            copies, texts = copies + 1, texts[:1]
+        for text in texts:
+            text_class = oracle.class_of_text(text)
             if text_class is None:
-                unread.append(choice.text)
+                unread.append(text)
             else:
                 observe(oracle, laws, text_class, tally)
-    return _finding(setting, tally.evidence(), unread, failed)
+    found = _finding(setting, tally.evidence(), unread, failed)
+    if copies:
+        said = f"{found.check.evidence}; {copies} requests gave copies of one draw, counted once"
+        found = replace(found, check=replace(found.check, evidence=said))
+    return found
+
+
+def copied(oracle: Oracle, laws: Laws, texts: Sequence[str]) -> bool:
+    """Whether choices are all equal where independent ones would be so less than once in a million (S10)."""
+    first = oracle.class_of_text(texts[0]) if texts else None
+    if first is None or len(set(texts)) > 1:
+        return False
+    return (len(texts) - 1) * math.log(max(IMPOSSIBLE, float(laws.honest[first]))) < -13.8
 
 
 def _finding(setting: Setting, evidence: Evidence, unread: Sequence[str], failed: str | None) -> Finding:
@@ -116,12 +134,10 @@ def _finding(setting: Setting, evidence: Evidence, unread: Sequence[str], failed
     if failed is not None:
         return Finding(replace(check, evidence=f"the endpoint answered {failed}"), evidence)
     if len(unread) > 0.02 * (evidence.observations + len(unread)):
-        return Finding(
-            replace(
-                check, evidence=f"{len(unread)} answers are no single token of the reference, such as {unread[0]!r}"
-            ),
-            evidence,
+        said = (
+            f"{len(unread)} answers are no single token of the reference, such as {unread[0]!r}: nothing is concluded"
         )
+        return Finding(replace(check, evidence=said))
     return Finding(judged(check, evidence), evidence)
 
 
@@ -132,7 +148,7 @@ def judged(check: Check, evidence: Evidence) -> Check:
     log_e = log_e_value([evidence])
     name, gain = max(evidence.gains.items(), key=lambda pair: pair[1])
     parts = [f"{evidence.observations} observations", f"ln e = {log_e:.1f}"]
-    parts += [f"best explained by {name} ({gain:+.1f} nats)"] if gain > 0 else []
+    parts += [f"best explained by {name} ({gain:+.1f} nats)"] if gain > SUSPECT else []
     parts += [f"{len(evidence.proofs)} proofs: {evidence.proofs[0]}"] if evidence.proofs else []
     return replace(
         check,

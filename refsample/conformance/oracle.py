@@ -25,7 +25,9 @@ TWIN = "bf16"
 OTHER_MODEL = "other_model"
 NOISE_FLOOR = 1e-3
 """Least logit error (nats, rms) that any two honest engines are granted."""
-SLACK_SIGMAS = 6 * 2**0.5
+HONEST_SCALES = (2.0, 4.0)
+"""One emulation tells the size of honest kernel noise only roughly: it may be this many times larger as well."""
+SLACK_SIGMAS = 6 * 2**0.5 * HONEST_SCALES[-1]
 """A token outside the support by more than this many logit errors is a proof (verification.md S1)."""
 OTHER = 0
 """Text class of everything that shows no text of its own: specials, parts of a character."""
@@ -124,9 +126,9 @@ class Oracle:
         """Probability of each text class [K] of a one-token answer."""
         behaviour = hypothesis.behaviour or self.honest
         logits = self.last_logits(context.ids, precision_of(behaviour))
-        probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
         if hypothesis.behaviour is None:
-            probs = 0.5 * probs + 0.5 / len(probs)
+            logits = blurred(logits)
+        probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
         return np.bincount(self.class_of, probs, len(self.index)).astype(np.float64)  # [K]
 
     def softened(
@@ -142,6 +144,16 @@ class Oracle:
         raised = logits.astype(np.float64)
         raised[list(tokens)] += slack
         return float(self.distribution(raised, params, self.honest, prompt_ids, output_ids).probs[list(tokens)].sum())
+
+
+def blurred(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits [V] of the law mixed half and half with the uniform one: what some other model might say.
+
+    Mixed before the filters, so a token that a dropped filter let through speaks for the dropped filter alone.
+    """
+    probs = np.exp(logits.astype(np.float64) - logits.max())
+    mixed: NDArray[np.float64] = np.log(0.5 * probs / probs.sum() + 0.5 / len(probs))
+    return mixed.astype(np.float32)  # [V]
 
 
 def precision_of(behaviour: Behaviour) -> str:

@@ -116,11 +116,8 @@ class Prompts:
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids the endpoint should see for a prompt of this text."""
         model = self._oracle.model
-        if self._kind == "chat":
-            if model.template is None or model.template.compiled is None:
-                return tuple(model.tokenizer.encode(text))
-            text = model.template.render([{"role": "user", "content": text}])
-        return tuple(model.tokenizer.encode(text))
+        asked = text if self._kind == "completions" or not model.template else [{"role": "user", "content": text}]
+        return tuple(model.prompt_ids(asked))
 
     def texts(self, count: int, which: str = "any") -> list[str]:
         """New prompt texts: "wide" (an open next word), "narrow" (a settled one) or "any"."""

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from refsample.conformance.contract import ANSWER_CHECKS, LONG, ContractCheck, endpoint_of
-from refsample.conformance.report import Finding, finding
+from refsample.conformance.report import Check, Finding, finding
 from refsample.conformance.session import Kind, Session, error_text
 from refsample.conformance.transport import Exchange
 from refsample.spec.provider import ParameterSpec, ProviderSpec
 
+REFUSED = frozenset({400, 422})
+"""Statuses that refuse a value; 401, 404 and 429 refuse something else."""
 LARGEST = 2**53
 """Bounds beyond this are not probed: not every client and server can write one more than them."""
 
 
-def contract_findings(session: Session, provider: ProviderSpec) -> Iterator[Finding]:
-    """All contract checks, on every route the endpoint has."""
+def contract_findings(session: Session, provider: ProviderSpec, only: frozenset[str]) -> Iterator[Finding]:
+    """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     for kind in session.target.kinds:
-        for check in (*ANSWER_CHECKS, *REQUEST_CHECKS):
-            yield from check(session, provider, kind)
-    yield _models(session)
-    yield _unknown_model(session, session.target.kinds[0])
+        for check, names in (*ANSWER_CHECKS, *REQUEST_CHECKS):
+            if any(_may_want(only, f"contract.{kind}.{name}") for name in names):
+                yield from check(session, provider, kind)
+    if _may_want(only, "contract.models"):
+        yield _models(session)
+    if _may_want(only, "contract.unknown_model"):
+        yield _unknown_model(session)
+
+
+def _may_want(only: frozenset[str], check: str) -> bool:
+    """Whether one of the patterns names the check, or one below it such as contract.chat.validation.n."""
+    return not only or any(fnmatchcase(check, pattern) or pattern.startswith(check + ".") for pattern in only)
 
 
 def check_edges(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:
@@ -101,15 +112,17 @@ def _must_refuse(
 ) -> tuple[Finding, list[Exchange]]:
     """One check over several bad values of a field, and the refusals that came."""
     exchanges = [session.ask(kind, "Hello", **fields)[0] for fields in asked]
-    taken = [e for e in exchanges if not 400 <= e.status < 500]
-    refused = [e for e in exchanges if 400 <= e.status < 500]
-    if taken:
-        said = "; ".join(f"{(e.body or {}).get(name)!r} gave {_outcome(e)}" for e in taken)
-    else:
-        said = error_text(refused[-1])
+    refused = [e for e in exchanges if e.status in REFUSED]
+    taken = [e for e in exchanges if e.status == 200 or e.status >= 500 and e.status != 503]
     values = ", ".join(repr(fields[name]) for fields in asked)
-    curl = session.curl(kind, taken[0].body or {}) if taken else None
-    return finding(check, "contract", f"{kind}: {name} = {values} is refused", not taken, said, curl), refused
+    title = f"{kind}: {name} = {values} is refused"
+    if not taken and len(refused) < len(exchanges):
+        other = next(e for e in exchanges if e.status not in REFUSED)
+        return Finding(Check(check, "contract", title, "inconclusive", error_text(other))), refused
+    if not taken:
+        return finding(check, "contract", title, True, error_text(refused[-1]), None), refused
+    said = "; ".join(f"{(e.body or {}).get(name)!r} gave {_outcome(e)}" for e in taken)
+    return finding(check, "contract", title, False, said, session.curl(kind, taken[0].body or {})), refused
 
 
 def _outcome(exchange: Exchange) -> str:
@@ -126,11 +139,15 @@ def _models(session: Session) -> Finding:
     return finding("contract.models", "contract", title, session.target.model in names, said, curl)
 
 
-def _unknown_model(session: Session, kind: Kind) -> Finding:
+def _unknown_model(session: Session) -> Finding:
+    kind = session.target.kinds[0]
     body = {**session.body(kind, "Hello", max_tokens=1), "model": "refsample-no-such-model"}
     exchange = session.send("POST", session.target.paths[kind], body)
-    fine, title = 400 <= exchange.status < 500, "an unknown model is refused"
+    fine, title = exchange.status in REFUSED | {403, 404}, "an unknown model is refused"
     return finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), session.curl(kind, body))
 
 
-REQUEST_CHECKS: tuple[ContractCheck, ...] = (check_edges, check_validation)
+REQUEST_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (
+    (check_edges, ("echo", "max_tokens_zero", "unknown_fields", "best_of")),
+    (check_validation, ("validation.*", "validation", "error_body", "error_param")),
+)

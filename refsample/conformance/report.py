@@ -78,6 +78,10 @@ class Report:
     checks: tuple[Check, ...]
     faults: tuple[NamedFault, ...]
     excluded: tuple[Mapping[str, Any], ...]
+    not_excluded: tuple[str, ...]
+    """Faults that this run had too little data to rule out."""
+    alpha: float
+    """Chance, at most, that an honest endpoint is called inconsistent by the statistical checks."""
     e_value: float
     requests: int
     tokens: int
