@@ -16,7 +16,9 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +41,11 @@ def served(fault: str) -> Iterator[str]:
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
-            if found:
-                yield found.group()
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)
+            if address:
+                # a full pipe would stop the server, so somebody has to read whatever else it says
+                threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+                yield address.group()
                 return
         raise RuntimeError(f"refsample serve --fault {fault} ended before it named its URL")
     finally:
@@ -69,6 +73,22 @@ def one(url: str, fault: str, seed: int, profile: str, model: Model) -> dict[str
     }
 
 
+def found(row: dict[str, Any]) -> bool:
+    """Whether the verifier called the server faulty."""
+    return bool(row["verdict"] == "inconsistent")
+
+
+def named(row: dict[str, Any]) -> bool:
+    """Whether it found the fault that was served, and called it by its name."""
+    return found(row) and row["named"] == row["fault"]
+
+
+def of_run(rows: Sequence[dict[str, Any]], profile: str, seeds: int, honest: int) -> list[dict[str, Any]]:
+    """The rows that one run is about: a file may hold other profiles and further seeds."""
+    limit = {HONEST: honest}
+    return [r for r in rows if r["profile"] == profile and r["seed"] < limit.get(r["fault"], seeds)]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown table: a line a fault."""
     lines = ["| served | runs | found | named | requests | tokens | ln e | decided after (draws) | seconds |"]
@@ -77,12 +97,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         mine = [r for r in rows if r["fault"] == fault]
         if not mine:
             continue
-        found = sum(r["verdict"] == "inconsistent" for r in mine)
-        named = "-" if fault == HONEST else str(sum(r["named"] == fault for r in mine))
+        counts = f"{sum(map(found, mine))} | " + ("-" if fault == HONEST else str(sum(map(named, mine))))
         middle = {k: statistics.median(r[k] for r in mine) for k in ("requests", "tokens", "ln_e", "seconds")}
         after = [r["decided_after"] for r in mine if r["decided_after"]]
         decided = f"{statistics.median(after):.0f}" if after else "-"
-        lines.append(f"| {fault} | {len(mine)} | {found} | {named} | {middle['requests']:.0f} | {middle['tokens']:.0f} "
+        lines.append(f"| {fault} | {len(mine)} | {counts} | {middle['requests']:.0f} | {middle['tokens']:.0f} "
                      f"| {middle['ln_e']:.1f} | {decided} | {middle['seconds']:.1f} |")  # fmt: skip
     return "\n".join(lines)
 
@@ -111,9 +130,10 @@ def main() -> int:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(f"{fault} {seed}: {row['verdict']} {row['named'] or ''} {row['seconds']} s", file=sys.stderr)
+    rows = of_run(rows, options.profile, options.seeds, options.honest)
     print(table(rows))
-    alarms = sum(r["verdict"] == "inconsistent" for r in rows if r["fault"] == HONEST)
-    missed = [f for f in options.faults if sum(r["named"] != f for r in rows if r["fault"] == f) > options.seeds // 20]
+    alarms = sum(found(r) for r in rows if r["fault"] == HONEST)
+    missed = [f for f in options.faults if sum(not named(r) for r in rows if r["fault"] == f) > options.seeds // 20]
     print(f"\nhonest alarms: {alarms} of {options.honest}; faults below 95 %: {', '.join(missed) or 'none'}")
     return 1 if missed or alarms > 3 * options.honest / 100 else 0
 

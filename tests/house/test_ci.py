@@ -1,0 +1,76 @@
+"""The one-go check and the benchmark's sums: what they do without running any lane or server."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.house.sources import ROOT
+
+pytestmark = pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="an sdist without the repository's tools")
+
+
+def ran(folder: Path, python: str, *lanes: str) -> tuple[int, str, str]:
+    """Exit code, what it said and which commands it used, with a stand-in Python that makes the environment."""
+    tools = folder / "tools"
+    tools.mkdir()
+    log = folder / "log"
+    log.touch()
+    made = 'mkdir -p "$3/bin" && : > "$3/bin/activate"'
+    for name, code in {"python3.11": python or made, "pip": "true", "pytest": "true"}.items():
+        (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n{code}\n')
+        (tools / name).chmod(0o755)
+    (folder / ".ci").mkdir()
+    script = shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
+    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", script, *lanes], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr, log.read_text()
+
+
+def test_without_an_environment_nothing_is_installed(tmp_path: Path) -> None:
+    code, said, used = ran(tmp_path, "exit 1", "parity")
+    assert code == 1 and "no lane was run" in said
+    assert [line.split()[0] for line in used.splitlines()] == ["python3.11"]
+
+
+def test_parity_alone_installs_what_it_needs(tmp_path: Path) -> None:
+    code, _, used = ran(tmp_path, "", "parity")
+    assert code == 0 and "pip install -q -e .[test]" in used and used.rstrip().endswith("pytest -q tests/parity")
+
+
+def test_an_unknown_lane_stops_before_anything(tmp_path: Path) -> None:
+    code, said, used = ran(tmp_path, "", "tests", "speed")
+    assert (code, used) == (2, "") and "no lane speed" in said
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("verifier_bench", ROOT / "bench" / "verifier.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    numbers = {"requests": 10, "tokens": 20, "ln_e": 1.0, "seconds": 1.0, "decided_after": None}
+    fault = {"fault": "top_k_ignored", "named": "top_k_ignored", "verdict": "inconsistent"}
+    return {"seed": 0, "profile": "standard", **fault, **numbers, **changes}
+
+
+def test_a_fault_is_named_only_where_it_was_found(bench: ModuleType) -> None:
+    rows = [row(), row(verdict="consistent"), row(named="min_p_ignored")]
+    assert [bench.named(each) for each in rows] == [True, False, False]
+    assert "| top_k_ignored | 3 | 2 | 1 |" in bench.table(rows)
+
+
+def test_a_table_is_about_one_profile(bench: ModuleType) -> None:
+    rows = [row(), row(profile="smoke"), row(seed=20), row(fault=bench.HONEST, seed=20)]
+    assert bench.of_run(rows, "standard", 20, 100) == [rows[0], rows[3]]
