@@ -23,4 +23,7 @@ def judge(folder: Path | str) -> Report:
             f"{folder}: the reference {told['reference']!r} is not the one of the record "
             f"(fingerprint {model.fingerprint[:16]} against {str(told['reference_fingerprint'])[:16]})"
         )
-    return execute(Recording(told["url"], exchanges), plan, model, settings["model"], settings["max_tokens"])
+    recording = Recording(told["url"], exchanges)
+    report = execute(recording, plan, model, settings["model"], settings["max_tokens"])
+    recording.finish()
+    return report

@@ -1,62 +1,125 @@
-"""Records of verifications: written once, read back whole. It knows nothing of how a run is judged.
+"""Records of verifications: written as they happen, read back whole. It knows nothing of how a run is judged.
 
 A record is a folder with `run.json` (what was asked of whom, and the report) and `exchanges.jsonl` (every request and
-answer, one a line).
+answer, one a line, appended as it comes: a run that ends early leaves all that was paid for). Both are ASCII: answers
+may hold halves of surrogate pairs, which UTF-8 cannot.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from refsample.conformance.report import Report
 from refsample.conformance.transport import Exchange
-from refsample.errors import RecordError
+from refsample.errors import RecordError, shorten
 
 RUN, EXCHANGES = "run.json", "exchanges.jsonl"
+_EXCHANGE: Mapping[str, tuple[type, ...]] = {
+    "method": (str,),
+    "path": (str,),
+    "body": (dict, type(None)),
+    "status": (int,),
+    "content_type": (str,),
+    "text": (str,),
+    "attempts": (int,),
+}
+_SETTINGS: Mapping[str, tuple[type, ...]] = {
+    "model": (str, type(None)),
+    "max_tokens": (int, type(None)),
+    "only": (list,),
+}
+_REPORT: Mapping[str, tuple[type, ...]] = {
+    "reference": (str, type(None)),
+    "reference_fingerprint": (str, type(None)),
+    "spec": (str,),
+    "engine": (str,),
+    "profile": (str,),
+    "seed": (int,),
+    "url": (str,),
+}
 
 
 def make_room(folder: Path) -> None:
     """Make the folder of a record, before anything is spent. Raises RecordError where there is one or none can be."""
-    if (folder / RUN).exists():
-        raise RecordError(f"{folder} holds a record already: name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A run whose first question failed leaves an empty file, which is no record.
+        used = (folder / RUN).exists() or ((folder / EXCHANGES).exists() and (folder / EXCHANGES).stat().st_size > 0)
+        if not used:
+            (folder / EXCHANGES).touch()
     except OSError as error:
         raise RecordError(f"{folder} cannot be made: {error.strerror}") from error
+    if used:
+        raise RecordError(f"{folder} holds a record already: name a new folder")
 
 
-def write_record(folder: Path, report: Report, exchanges: Sequence[Exchange], settings: Mapping[str, Any]) -> None:
-    """Write a run to `folder`, which is made; an earlier record there is an error, never overwritten."""
-    make_room(folder)
-    lines = [json.dumps(asdict(exchange), ensure_ascii=False) for exchange in exchanges]
-    (folder / EXCHANGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_exchange(folder: Path, exchange: Exchange) -> None:
+    """Append one exchange to the record in `folder`, which `make_room` made. Raises RecordError."""
+    _write(folder / EXCHANGES, "a", json.dumps(asdict(exchange)))
+
+
+def write_run(folder: Path, report: Report, settings: Mapping[str, Any]) -> None:
+    """End the record in `folder` with what was asked of whom, and the report. Raises RecordError."""
     run = {"settings": dict(settings), "report": report.to_dict()}
-    (folder / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    _write(folder / RUN, "w", json.dumps(run, indent=1))
+
+
+def _write(path: Path, mode: str, text: str) -> None:
+    try:
+        with path.open(mode, encoding="ascii", newline="\n") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise RecordError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], list[Exchange]]:
     """(run, exchanges) of a record. Raises RecordError that names the file and line at fault."""
-    try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
-        text = (folder / EXCHANGES).read_bytes().decode("utf-8")
-        lines = [line for line in text.split("\n") if line]
-    except OSError as error:
-        raise RecordError(
-            f"{folder} is no record of a verification: {error.strerror} ({Path(error.filename).name})"
-        ) from error
-    except ValueError as error:
-        raise RecordError(f"{folder / RUN} is not JSON: {error}") from error
-    exchanges = []
-    for number, line in enumerate(lines, 1):
-        try:
-            exchanges.append(Exchange(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise RecordError(f"{folder / EXCHANGES}, line {number}, is no exchange: {error}") from error
+    run = _parsed(_read(folder, RUN), str(folder / RUN))
     if not isinstance(run, dict) or not {"settings", "report"} <= run.keys():
         raise RecordError(f"{folder / RUN} has no settings and report")
+    for key, types in (("settings", _SETTINGS), ("report", _REPORT)):
+        _check(run[key], types, f"{folder / RUN}, {key}")
+    if not all(isinstance(pattern, str) for pattern in run["settings"]["only"]):
+        raise RecordError(f"{folder / RUN}, settings: only={shorten(run['settings']['only'])} is no list of strings")
+    exchanges = []
+    # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
+    for number, line in enumerate(_read(folder, EXCHANGES).split("\n"), 1):
+        if line:
+            where = f"{folder / EXCHANGES}, line {number}"
+            entry = _parsed(line, where)
+            _check(entry, _EXCHANGE, where)
+            exchanges.append(Exchange(**{each.name: entry[each.name] for each in fields(Exchange)}))
     return run, exchanges
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise RecordError(f"{folder} is no record of a verification: {error.strerror} ({name})") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{folder / name} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where}: is not JSON: {error}") from error
+
+
+def _check(value: object, types: Mapping[str, tuple[type, ...]], where: str) -> None:
+    """Every key is there with one of its types; true and false are no integers here."""
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: is no object")
+    for key, allowed in types.items():
+        if key not in value:
+            raise RecordError(f"{where}: has no {key}")
+        if not isinstance(value[key], allowed) or isinstance(value[key], bool):
+            raise RecordError(
+                f"{where}: {key}={shorten(value[key])} must be {' or '.join(t.__name__ for t in allowed)}"
+            )

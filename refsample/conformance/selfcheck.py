@@ -29,8 +29,10 @@ class Filter:
 
 
 def _values(token: ReportedToken) -> tuple[float, list[float]]:
+    """Logprobs of the token and of its alternatives, best first. None is above 0, whatever was reported: that those
+    above 0 are wrong is a check of the contract."""
     own = token.chosen.logprob if token.chosen.logprob is not None else 0.0
-    return own, sorted((r.logprob for r in token.top if r.logprob is not None), reverse=True)
+    return min(0.0, own), sorted((min(0.0, r.logprob) for r in token.top if r.logprob is not None), reverse=True)
 
 
 def _beyond_top_k(token: ReportedToken) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from refsample.conformance.transcript import Answer, read_answer
+from refsample.conformance.transcript import Answer, read_answer, read_stream
 from refsample.conformance.transport import Endpoint, Exchange
 from refsample.errors import EndpointError
 
@@ -109,17 +109,25 @@ class Session:
         """A command that repeats a request."""
         return (
             f"curl -s {shlex.quote(self.endpoint.url + self.target.paths[kind])} -H 'content-type: application/json' "
-            f'-H "authorization: Bearer $KEY" -d {shlex.quote(json.dumps(body, ensure_ascii=False))}'
+            f'-H "authorization: Bearer $KEY" -d {shlex.quote(json.dumps(body))}'
         )
 
 
 def tokens_of(exchange: Exchange) -> int:
-    """Output tokens an exchange cost, by the endpoint's own count where it gives one."""
-    answer = read_answer(exchange) if exchange.content_type != "text/event-stream" else None
-    if answer is None:
+    """Output tokens an exchange cost, by the endpoint's own count where it gives one, else all that it was asked for.
+
+    A refusal costs none; an answer that cannot be read, or that did not come in time, may have cost all of them.
+    """
+    if exchange.status not in (0, 200) or exchange.body is None:
         return 0
-    count = (answer.usage or {}).get("completion_tokens")
-    return max(count, len(answer.choices)) if isinstance(count, int) else len(answer.choices)
+    answer = read_stream(exchange) if exchange.content_type == "text/event-stream" else read_answer(exchange)
+    choices = len(answer.choices) if answer is not None else 0
+    count = (answer.usage or {}).get("completion_tokens") if answer is not None else None
+    if isinstance(count, int):
+        return max(count, choices)
+    asked = [exchange.body.get(name, 1) for name in ("max_tokens", "n")]
+    limit, n = (value if isinstance(value, int) and value > 0 else 1 for value in asked)
+    return limit * max(n, choices)
 
 
 def error_text(exchange: Exchange) -> str:
@@ -127,7 +135,8 @@ def error_text(exchange: Exchange) -> str:
     body = exchange.json()
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
-    return f"HTTP {exchange.status}: {str(message or exchange.text)[:160]}".replace("\n", " ")
+    head = f"HTTP {exchange.status}" if exchange.status else "no answer"
+    return f"{head}: {str(message or exchange.text)[:160]}".replace("\n", " ")
 
 
 def first_model(endpoint: Endpoint) -> str:
@@ -135,7 +144,8 @@ def first_model(endpoint: Endpoint) -> str:
     exchange = endpoint.send("GET", "/v1/models")
     body = exchange.json()
     entries = body.get("data") if isinstance(body, dict) else None
-    names = [e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str)] if entries else []
+    listed = entries if isinstance(entries, list) else []
+    names = [e["id"] for e in listed if isinstance(e, dict) and isinstance(e.get("id"), str)]
     if not names:
         raise EndpointError(
             f"{endpoint.url}/v1/models lists no model ({error_text(exchange)}): give the name to ask for"

@@ -6,12 +6,12 @@ the completions route.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refsample.conformance.transport import Exchange
+from refsample.conformance.transport import Exchange, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +61,53 @@ def _bytes(value: object) -> bytes | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A finite number as a float. NaN and infinities, which Python reads where JSON has none, are no logprobs."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
+    return number if math.isfinite(number) else None
 
 
-def _chat_token(entry: Mapping[str, Any]) -> Reported:
-    token_id = entry.get("id")
-    known_id = token_id if isinstance(token_id, int) and not isinstance(token_id, bool) else None
-    return Reported(str(entry.get("token", "")), _bytes(entry.get("bytes")), _number(entry.get("logprob")), known_id)
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _chat_tokens(content: Sequence[Mapping[str, Any]]) -> tuple[ReportedToken, ...]:
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _chat_token(value: object) -> Reported:
+    entry = _object(value)
+    raw, logprob = _bytes(entry.get("bytes")), _number(entry.get("logprob"))
+    return Reported(_text(entry.get("token")), raw, logprob, _whole(entry.get("id")))
+
+
+def _chat_tokens(content: Sequence[object]) -> tuple[ReportedToken, ...]:
     return tuple(
-        ReportedToken(_chat_token(e), tuple(_chat_token(t) for t in e.get("top_logprobs") or ())) for e in content
+        ReportedToken(_chat_token(e), tuple(_chat_token(t) for t in _list(_object(e).get("top_logprobs"))))
+        for e in content
     )
 
 
 def _legacy_tokens(block: Mapping[str, Any]) -> tuple[ReportedToken, ...]:
-    texts = block.get("tokens") or []
-    values = block.get("token_logprobs") or [None] * len(texts)
-    tops = block.get("top_logprobs") or [None] * len(texts)
+    texts = _list(block.get("tokens"))
+    values = _list(block.get("token_logprobs")) or [None] * len(texts)
+    tops = _list(block.get("top_logprobs")) or [None] * len(texts)
     return tuple(
         ReportedToken(
-            Reported(str(text), None, _number(value)),
-            tuple(Reported(k, None, _number(v)) for k, v in (top or {}).items()),
+            Reported(_text(text), None, _number(value)),
+            tuple(Reported(k, None, _number(v)) for k, v in _object(top).items()),
         )
         for text, value, top in zip(texts, values, tops, strict=False)
     )
@@ -101,16 +125,11 @@ def read_tokens(block: object) -> tuple[tuple[ReportedToken, ...] | None, str | 
 
 
 def _choice(entry: Mapping[str, Any], position: int) -> Choice:
-    message = entry.get("message")
-    text = entry.get("text") if message is None else message.get("content")
+    message, index = entry.get("message"), _whole(entry.get("index"))
+    text = entry.get("text") if message is None else _object(message).get("content")
     tokens, shape = read_tokens(entry.get("logprobs"))
-    return Choice(
-        int(entry.get("index", position)),
-        text if isinstance(text, str) else "",
-        entry.get("finish_reason"),
-        tokens,
-        shape,
-    )
+    reason = _text(entry.get("finish_reason")) or None
+    return Choice(position if index is None else index, _text(text), reason, tokens, shape)
 
 
 def read_answer(exchange: Exchange) -> Answer | None:
@@ -133,9 +152,8 @@ class _Growing:
 
     def add(self, entry: Mapping[str, Any]) -> None:
         delta = entry.get("delta")
-        piece = entry.get("text") if delta is None else delta.get("content")
-        self.text += piece if isinstance(piece, str) else ""
-        self.finish_reason = entry.get("finish_reason") or self.finish_reason
+        self.text += _text(entry.get("text") if delta is None else _object(delta).get("content"))
+        self.finish_reason = _text(entry.get("finish_reason")) or self.finish_reason
         tokens, shape = read_tokens(entry.get("logprobs"))
         if tokens is not None:
             self.tokens, self.shape = (self.tokens or ()) + tokens, shape
@@ -152,15 +170,13 @@ def read_stream(exchange: Exchange) -> Answer | None:
     for payload in events:
         if payload == "[DONE]":
             continue
-        try:
-            chunk = json.loads(payload)
-        except ValueError:
-            return None
+        chunk = parse_json(payload)
         if not isinstance(chunk, dict):
             return None
-        entries = [e for e in chunk.get("choices") or [] if isinstance(e, dict)]
-        for entry in entries:
-            growing.setdefault(int(entry.get("index", 0)), _Growing()).add(entry)
+        entries = [e for e in _list(chunk.get("choices")) if isinstance(e, dict)]
+        for position, entry in enumerate(entries):
+            index = _whole(entry.get("index"))
+            growing.setdefault(position if index is None else index, _Growing()).add(entry)
         if isinstance(chunk.get("usage"), dict):
             usage = chunk["usage"]
             usage_events.append(len(entries))

@@ -9,23 +9,43 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from refsample.errors import EndpointError, MissingExtraError, RecordError
+from refsample.errors import EndpointError, MissingExtraError, ParameterError, RecordError
 
 if TYPE_CHECKING:
     import httpx2
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 RETRIED = frozenset({429, 502, 503, 504})
 ATTEMPTS = 5
 LONGEST_WAIT_S = 30.0
+UNANSWERED = 5
+"""Requests in a row that may run out of time before the endpoint counts as gone."""
+
+
+def parse_json(text: str) -> Any:
+    """Text of an endpoint as JSON, or None where it is none (or nested too deep to be read).
+
+    Half of a surrogate pair, which JSON can escape and UTF-8 cannot hold, becomes U+FFFD: what is read here is sent
+    back in stop strings and printed in reports.
+    """
+    try:
+        value = json.loads(text)
+        if _ESCAPED_SURROGATE.search(text):
+            # Whole pairs are one character by now, so every surrogate left is half of one.
+            value = json.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and what came back, as text."""
+    """One request and what came back, as text; status 0 where no answer came in time, `text` says so."""
 
     method: str
     path: str
@@ -37,10 +57,7 @@ class Exchange:
 
     def json(self) -> Any:
         """The answer as JSON, or None where it is not JSON."""
-        try:
-            return json.loads(self.text)
-        except ValueError:
-            return None
+        return parse_json(self.text)
 
     def events(self) -> list[str]:
         """The `data:` payloads of a server-sent event stream, in order (WHATWG framing, any newline)."""
@@ -74,6 +91,9 @@ class HttpEndpoint:
         except ImportError as error:
             raise MissingExtraError("verify", "httpx2") from error
         self._url = url.rstrip("/").removesuffix("/v1")
+        if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+            # Not in the words of the client, which show the key.
+            raise ParameterError("api_key", ..., "must be printable ASCII with no space around it: it goes in a header")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
@@ -84,6 +104,8 @@ class HttpEndpoint:
             raise EndpointError(f"{url!r} is not an http or https URL: write it as http://HOST:PORT")
         self._error = httpx2.HTTPError
         self._dropped = httpx2.RemoteProtocolError
+        self._late = httpx2.TimeoutException
+        self._unanswered = 0
 
     @property
     def url(self) -> str:
@@ -92,21 +114,33 @@ class HttpEndpoint:
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
         """One request; busy answers (429, 502-504) are tried again up to five times, as Retry-After asks.
 
-        A connection that ends without an answer is tried again once. EndpointError where no answer comes.
+        A connection that ends without an answer is tried again once. A request that runs out of time is an exchange of
+        status 0, so that one slow answer does not end a run. EndpointError where no answer comes, or five in a row
+        run out of time.
         """
+        # Not json=: it writes unescaped text, which half of a surrogate pair cannot be.
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"content-type": "application/json"}
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                response = self._client.request(method, self._url + path, json=body)
+                response = self._client.request(method, self._url + path, content=content, headers=headers)
             except self._error as error:
                 # A server may close a kept connection just as it is used again (llama.cpp does after a stream).
                 if attempt == 1 and isinstance(error, self._dropped):
                     continue
-                raise EndpointError(f"{method} {self._url}{path} failed: {error or type(error).__name__}") from error
+                said = f"{method} {self._url}{path} failed: {str(error) or type(error).__name__}"
+                self._unanswered += 1
+                if isinstance(error, self._late) and self._unanswered < UNANSWERED:
+                    return Exchange(method, path, body, 0, "", said, attempt)
+                raise EndpointError(said) from error
+            self._unanswered = 0
             if response.status_code not in RETRIED or attempt == ATTEMPTS:
                 break
             time.sleep(min(LONGEST_WAIT_S, _retry_after(response.headers.get("retry-after"), attempt)))
+        # Not response.text: JSON and event streams are UTF-8, and the charset of a header may name any codec.
+        text = response.content.decode("utf-8", "replace")
         kind = response.headers.get("content-type", "").split(";")[0].strip()
-        return Exchange(method, path, body, response.status_code, kind, response.text, attempt)
+        return Exchange(method, path, body, response.status_code, kind, text, attempt)
 
     def close(self) -> None:
         self._client.close()
@@ -114,14 +148,15 @@ class HttpEndpoint:
 
 def _retry_after(header: str | None, attempt: int) -> float:
     """Seconds to wait: the server's own figure where it gives one in seconds, else 1, 2, 4, ..."""
-    return float(header) if header is not None and header.isdigit() else float(2 ** (attempt - 1))
+    given = header is not None and header.isascii() and header.isdigit()
+    return float(header or 0) if given else float(2 ** (attempt - 1))
 
 
 class Recorder:
-    """An endpoint that keeps everything that passes through it."""
+    """An endpoint that keeps everything that passes through it; `keep` is given each exchange as it comes."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, keep: Callable[[Exchange], None] | None = None) -> None:
+        self._endpoint, self._keep = endpoint, keep
         self.exchanges: list[Exchange] = []
 
     @property
@@ -131,6 +166,8 @@ class Recorder:
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
         exchange = self._endpoint.send(method, path, body)
         self.exchanges.append(exchange)
+        if self._keep is not None:
+            self._keep(exchange)
         return exchange
 
 
@@ -155,3 +192,11 @@ class Recording:
             )
         self._next += 1
         return exchange
+
+    def finish(self) -> None:
+        """Raises RecordError where exchanges are left that nobody asked for."""
+        if self._next < len(self._exchanges):
+            raise RecordError(
+                f"the record has {len(self._exchanges)} exchanges and this version asks for {self._next}: judge it "
+                "with the version that recorded it"
+            )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from refsample import __version__
 from refsample.conformance.campaign import Plan, run
 from refsample.conformance.oracle import HONEST, Oracle
 from refsample.conformance.probes import PROFILES
-from refsample.conformance.record import make_room, write_record
+from refsample.conformance.record import make_room, write_exchange, write_run
 from refsample.conformance.report import Check, Report
 from refsample.conformance.session import Session, Target, first_model
 from refsample.conformance.transport import Endpoint, HttpEndpoint, Recorder
@@ -45,14 +46,15 @@ def verify(
     `refsample.load`, or None for contract and self-consistency only. engine: whose sampling rules are claimed; default
     the provider file's. model: the name asked for there; default the first that
     its /v1/models lists. max_tokens: stop spending after that many output tokens.
-    seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record.
+    seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record,
+    written exchange by exchange.
     only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
     """
     plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only))
+    asked = HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint
     if out is not None:
         make_room(out)
-    asked = HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint
-    recorder = Recorder(asked)
+    recorder = Recorder(asked, None if out is None else partial(write_exchange, out))
     try:
         report = execute(recorder, plan, loaded, model, max_tokens, on_request, on_check)
     finally:
@@ -60,7 +62,7 @@ def verify(
             asked.close()
     if out is not None:
         settings = {"model": model, "max_tokens": max_tokens, "only": sorted(plan.only)}
-        write_record(out, report, recorder.exchanges, settings)
+        write_run(out, report, settings)
     return report
 
 

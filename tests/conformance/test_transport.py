@@ -1,16 +1,17 @@
 """The HTTP endpoint against a real server on loopback: retries, errors, no key in the record; and the recording."""
 
 import json
+import math
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
-from refsample.conformance.transport import Exchange, HttpEndpoint, Recorder, Recording
-from refsample.errors import EndpointError, RecordError
+from refsample.conformance.transport import UNANSWERED, Exchange, HttpEndpoint, Recorder, Recording, parse_json
+from refsample.errors import EndpointError, ParameterError, RecordError
 
 SEEN: list[tuple[str, str | None]] = []
 
@@ -85,6 +86,87 @@ def test_a_kept_connection_that_the_server_dropped_is_opened_again() -> None:
     assert [question.split()[1] for question in questions] == [b"/one", b"/two", b"/two"]
 
 
+def serve(listener: socket.socket, answers: Sequence[bytes], questions: list[bytes]) -> None:
+    """Answer one question a connection."""
+    for answer in answers:
+        connection, _address = listener.accept()
+        with connection:
+            question = b""
+            while not question.endswith(b"}"):
+                question += connection.recv(65536)
+            questions.append(question)
+            connection.sendall(answer)
+    listener.close()
+
+
+def asked(*answers: bytes) -> tuple[Exchange, bytes]:
+    """What a client makes of a server's raw answers to one request, and the last question as it was sent."""
+    listener, questions = socket.create_server(("127.0.0.1", 0)), list[bytes]()
+    thread = threading.Thread(target=serve, args=(listener, answers, questions))
+    thread.start()
+    endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=10.0)
+    exchange = endpoint.send("POST", "/v1/completions", {"stop": "\ud83d"})
+    endpoint.close()
+    thread.join()
+    return exchange, questions[-1]
+
+
+FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+
+
+def test_a_late_answer_is_an_exchange_and_five_in_a_row_are_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx2 = pytest.importorskip("httpx2")
+    late = iter([True, False, *[True] * UNANSWERED])
+
+    def request(self: Any, method: str, url: str, **more: Any) -> Any:
+        if next(late):
+            raise httpx2.ReadTimeout("timed out")
+        return httpx2.Response(200, content=b"{}")
+
+    monkeypatch.setattr(httpx2.Client, "request", request)
+    endpoint = HttpEndpoint("http://h")
+    got = [endpoint.send("POST", "/a", {"x": 1}) for _ in range(1 + UNANSWERED)]
+    assert [exchange.status for exchange in got] == [0, 200, *[0] * (UNANSWERED - 1)]
+    assert got[0] == Exchange("POST", "/a", {"x": 1}, 0, "", "POST http://h/a failed: timed out")
+    with pytest.raises(EndpointError, match="POST http://h/a failed: timed out"):
+        endpoint.send("POST", "/a", {"x": 1})
+    endpoint.close()
+
+
+@pytest.mark.parametrize("charset", ["rot13", "hex", "utf-16", "nonsense"])
+def test_answers_are_utf_8_whatever_the_header_says(charset: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset={charset}\r\nconnection: close\r\n"
+    body = '{"é": 1}'.encode() + b"\xff"
+    got, sent = asked(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    assert got.text == '{"é": 1}\ufffd' and got.content_type == "application/json"
+    assert sent.endswith(b'{"stop": "\\ud83d"}'), "half of a surrogate pair is sent escaped"
+
+
+def test_a_wait_that_is_no_number_of_seconds_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("refsample.conformance.transport.time.sleep", waits.append)
+    head = "HTTP/1.1 429 Busy\r\ncontent-length: 0\r\nconnection: close\r\nretry-after: "
+    got, _ = asked(*(f"{head}{after}\r\n\r\n".encode() for after in ("²", "٣", "9" * 400)), FINE)
+    assert got.attempts == 4
+    assert waits == [1.0, 2.0, 30.0]
+
+
+@pytest.mark.parametrize("key", ["sécret", "secret\n", "sec\tret", " secret"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ParameterError, match="api_key: must be printable ASCII") as caught:
+        HttpEndpoint("http://127.0.0.1:9", key)
+    assert "ret" not in str(caught.value)
+
+
+def test_json_of_strangers() -> None:
+    assert parse_json('{"a": "x\\ud83dy\\ude00", "\\udc00": "\\ud83d\\ude00", "b": "\\\\ud83d"}') == {
+        "a": "x\ufffdy\ufffd", "\ufffd": "\U0001f600", "b": "\\ud83d",
+    }  # fmt: skip
+    assert math.isnan(parse_json("NaN"))
+    assert parse_json("[" * 100_000) is None
+    assert parse_json("9" * 5000) is None
+
+
 def test_only_line_ends_end_a_line_of_a_stream() -> None:
     text = 'data: {"text":"a\u2028b\x85c"}\r\n\r\ndata: 1\rdata: 2\n\ndata: [DONE]\n\n'
     exchange = Exchange("POST", "/a", None, 200, "text/event-stream", text)
@@ -112,3 +194,17 @@ def test_a_recording_answers_in_order_and_refuses_another_question() -> None:
         recording.send("POST", "/a", {"x": 1})
     with pytest.raises(RecordError, match="exchange 0 of the record is POST /a"):
         Recording("http://recorded", [one]).send("POST", "/a", {"x": 2})
+
+
+def test_a_recorder_hands_on_each_exchange_as_it_comes_and_a_recording_notices_the_rest() -> None:
+    one = Exchange("POST", "/a", None, 200, "application/json", "{}")
+    kept: list[Exchange] = []
+    recording = Recording("http://recorded", [one, one])
+    recorder = Recorder(recording, kept.append)
+    recorder.send("POST", "/a")
+    assert kept == [one] == recorder.exchanges
+    with pytest.raises(RecordError, match="has 2 exchanges and this version asks for 1"):
+        recording.finish()
+    recorder.send("POST", "/a")
+    recording.finish()
+    assert kept == [one, one]
