@@ -6,8 +6,10 @@ It holds the reference model, the honest behaviours (float32 and bf16 kernels) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,10 +142,19 @@ class Oracle:
         prompt_ids: Sequence[int],
         output_ids: Sequence[int] = (),
     ) -> float:
-        """Honest probability of `tokens` if their logits were `slack` higher; 0.0 means outside whatever the noise."""
+        """Honest probability of `tokens` that stand outside the support; 0.0: outside whatever the noise.
+
+        `slack` is six standard deviations of the widest honest noise between two logits. The least rise that brings a
+        token in is looked for; the token then has its share there, times the chance that noise rises so far.
+        """
         raised = logits.astype(np.float64)
-        raised[list(tokens)] += slack
-        return float(self.distribution(raised, params, self.honest, prompt_ids, output_ids).probs[list(tokens)].sum())
+        for lower, upper in pairwise((0.0, *(2.0**-k for k in range(5, -1, -1)))):
+            raised[list(tokens)] = logits[list(tokens)] + slack * upper
+            law = self.distribution(raised, params, self.honest, prompt_ids, output_ids)
+            share = float(law.probs[list(tokens)].sum())
+            if share > 0.0:
+                return share * math.erfc(6.0 * lower / math.sqrt(2.0))
+        return 0.0
 
 
 def blurred(logits: NDArray[np.float32]) -> NDArray[np.float32]:
