@@ -26,13 +26,13 @@ WIDE = (
     "We drew a picture of the", "The next stop is the", "Dear", "A list of things:\n-", "Names:\n-",
 )  # fmt: skip
 WIDE_QUESTIONS = (
-    "Tell me a name.", "Name an animal.", "Name a food.", "Name a place.", "Pick a number.", "Name a thing.",
+    "Tell me a name.", "Name an animal.", "Name a food.", "Name a place.", "Name a thing.",
 )
 NARROW = (
-    "Once upon a", "Once upon a time there was a girl", "The capital of France is", "The opposite of hot is",
+    "Once upon a", "Once upon a time there was a girl",
     "The days of the week are Monday, Tuesday,", "The four seasons are spring, summer, autumn", '{"name": "Mia", "',
 )  # fmt: skip
-NARROW_QUESTIONS = ("What is the capital of Italy?", "What is the opposite of big?", "Say the word river.")
+NARROW_QUESTIONS = ("What is the capital of Italy?", "What is the opposite of big?")
 
 
 def as_chat(question: str) -> str:

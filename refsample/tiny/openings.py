@@ -13,7 +13,7 @@ from refsample.tiny import facts
 from refsample.tiny.plain import OPENERS, filler
 from refsample.tiny.questions import cap, dress
 from refsample.tiny.story import tell_story
-from refsample.tiny.words import CLASSES, MEMBERS, article
+from refsample.tiny.words import MEMBERS, article, draw
 
 KINDS = ("wide", "narrow", "chat_wide", "chat_narrow")
 _WIDE_CLASSES = ("name", "animal", "food", "thing", "place")
@@ -35,7 +35,8 @@ def _story_start(rng: Random) -> str:
     """A story up to a word that it draws from a wide class."""
     while True:
         text, bound = tell_story(rng)
-        cuts = [text.find(" " + word) for word in bound.values() if any(word in MEMBERS[k] for k in _WIDE_CLASSES)]
+        words = [w for w in bound.values() if any(w in MEMBERS[k] for k in _WIDE_CLASSES) and w not in MEMBERS["room"]]
+        cuts = [text.find(word) - 1 for word in words if word != bound.get("ok")]  # instead of "ok" stands "girl", "boy"
         cuts = [cut for cut in cuts if cut > 0 and text[cut - 1].isalpha()]  # a sentence may begin otherwise
         if cuts:
             return text[: rng.choice(cuts)]
@@ -53,12 +54,10 @@ def _certain(rng: Random) -> str:
     """A sentence that lacks the one word that everybody knows."""
     kind = rng.randrange(4)
     if kind == 0:
-        return f"The opposite of {rng.choice(tuple(facts.OPPOSITES))} is"
-    if kind == 1:
         return f"The capital of {rng.choice(tuple(facts.CAPITALS))} is"
-    if kind == 2:
-        return f"After {rng.choice(CLASSES['day'])} comes"
-    return f"{cap(article(rng.choice(tuple(facts.LEGS))))} has"
+    if kind == 1:
+        return f"My name is {draw(rng, 'name')}. I am {rng.randint(4, 90)} years"
+    return f"{cap(article(rng.choice(tuple(facts.LEGS))))} has {rng.choice(tuple(facts.LEGS.values()))}"
 
 
 def _narrow(rng: Random) -> str:
@@ -73,8 +72,7 @@ def _narrow(rng: Random) -> str:
 
 def _chat_wide(rng: Random) -> str:
     form = rng.choice(("Name {}.", "Tell me {}.", "Give me {}.", "Think of {}.", "Pick {}.", "I need {}.", "Say {}."))
-    what = "a number" if rng.random() < 0.15 else rng.choice(_WIDE_GROUPS)
-    return dress(rng, form.format(what))
+    return dress(rng, form.format(rng.choice(_WIDE_GROUPS)))
 
 
 def _chat_narrow(rng: Random) -> str:
