@@ -26,13 +26,18 @@ WIDE = (
     "We drew a picture of the", "The next stop is the", "Dear", "A list of things:\n-", "Names:\n-",
 )  # fmt: skip
 WIDE_QUESTIONS = (
-    "Tell me a name.", "Name an animal.", "Name a food.", "Name a place.", "Name a thing.",
-)
-NARROW = (
-    "Once upon a", "Once upon a time there was a girl",
-    "The days of the week are Monday, Tuesday,", "The four seasons are spring, summer, autumn", '{"name": "Mia", "',
+    "Tell me a name.", "Tell me a name for a girl.", "Tell me a name for a boy.", "Name an animal.", "Name a place.",
+    "Name a thing.",
 )  # fmt: skip
-NARROW_QUESTIONS = ("What is the capital of Italy?", "What is the opposite of big?")
+NARROW = (
+    "Once upon a", "Once upon a time there was a girl", "My name is Tom. I am 9 years", "A cat has four",
+    "The months of the year are January, February,", "The days of the week are Monday, Tuesday,",
+    "The four seasons are spring, summer, autumn", '{"name": "Mia", "',
+)  # fmt: skip
+NARROW_QUESTIONS = (
+    "What is the capital of Italy?", "What is the opposite of big?", "What is 2 plus 2?", "What comes after Monday?",
+    "How many legs does a dog have?", "Say the word fox.",
+)  # fmt: skip
 
 
 def as_chat(question: str) -> str:

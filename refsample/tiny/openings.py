@@ -57,7 +57,8 @@ def _certain(rng: Random) -> str:
         return f"The capital of {rng.choice(tuple(facts.CAPITALS))} is"
     if kind == 1:
         return f"My name is {draw(rng, 'name')}. I am {rng.randint(4, 90)} years"
-    return f"{cap(article(rng.choice(tuple(facts.LEGS))))} has {rng.choice(tuple(facts.LEGS.values()))}"
+    animal, legs = rng.choice(tuple(facts.LEGS.items()))
+    return f"{cap(article(animal))} has {legs}"
 
 
 def _narrow(rng: Random) -> str:
