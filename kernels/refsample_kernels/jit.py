@@ -151,6 +151,9 @@ def cache_folder() -> Path:
 
 
 def _numba() -> Any:
+    # Read by GNU OpenMP when its first thread starts. Threads that spin while another process has the core make a
+    # decode step ten times slower; asleep after a thousand turns they cost nothing that was seen on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     return import_module("numba")
 
 
