@@ -1,7 +1,8 @@
 """A grammar with agreement that both writes and parses; knows no story, only productions it is given.
 
 A production is text in which `<symbol>` expands a symbol and `{...}` is a slot:
-  {x:animal}    a word of the class, bound to x from here on; different from every word bound before
+  {x:animal}    a word of the class, bound to x from here on. People differ from all others in the text, other words
+                from those of their sentence; a writer takes a word that was not there at all.
   {a x:animal}  the same with its article, "an owl"
   {x}  {a x}  {X x}   the word bound to x again; with its article; with a capital
   {x.he}        he, him, his, He or His for the person bound to x
@@ -18,6 +19,7 @@ from random import Random
 from refsample.tiny import words
 
 Env = dict[str, str]
+PEOPLE = frozenset({"girl", "boy", "name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,11 @@ def write(grammar: Grammar, symbol: str, rng: Random, env: Env) -> str:
     raise ValueError(f"no production of {symbol!r} agrees with {env!r}")
 
 
+def _sentence_so_far(text: str, at: int) -> list[str]:
+    """The words of the sentence that `at` lies in, up to there."""
+    return _WORD.findall(text, max(text.rfind(mark, 0, at) for mark in ".!?") + 1, at)
+
+
 def _match_slot(slot: Slot, text: str, at: int, env: Env) -> tuple[int, Env] | None:
     if slot.var in env:
         word = env[slot.var]
@@ -131,7 +138,9 @@ def _match_slot(slot: Slot, text: str, at: int, env: Env) -> tuple[int, Env] | N
         end = at + len(spelled)
         return (end, env) if agrees and not _WORD.match(text, end) else None
     found = _WORD.match(text, text.find(" ", at) + 1 if slot.prefix == "a" else at)
-    if found is None or found[0] not in words.MEMBERS[slot.kind] or found[0] in env.values():
+    if found is None or found[0] not in words.MEMBERS[slot.kind]:
+        return None
+    if found[0] in env.values() and (slot.kind in PEOPLE or found[0] in _sentence_so_far(text, at)):
         return None
     if not text.startswith(_spell(slot, found[0]), at):
         return None

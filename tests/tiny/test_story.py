@@ -40,6 +40,13 @@ def test_a_grammar_by_hand_refuses(text: str) -> None:
     assert parse(TINY, "s", text) is None
 
 
+def test_words_but_people_may_come_again_in_another_sentence() -> None:
+    grammar = compile_grammar({"s": ("{n:name} ate {x:food} and {y:food}. {m:name} ate {z:food}.",)})
+    assert parse(grammar, "s", "Mia ate honey and cheese. Tom ate honey.") is not None
+    assert parse(grammar, "s", "Mia ate honey and honey. Tom ate cheese.") is None
+    assert parse(grammar, "s", "Mia ate honey and cheese. Mia ate bread.") is None
+
+
 def test_words_bound_beforehand_are_used_and_must_agree() -> None:
     env = {"n": "Mia"}
     assert write(TINY, "s", Random(0), env).startswith("Mia ")
