@@ -92,13 +92,16 @@ def _documented(check: Check, engine: EngineSpec) -> Check:
 
 
 def _decided(check: Check, evidence: Evidence, differs: bool, cause: str | None) -> Check:
-    """A statistical check's own verdict, once its area is decided; `cause` is a fault elsewhere that explains it."""
+    """A statistical check's own verdict, once its area is decided; `cause` is a fault elsewhere that explains it.
+
+    Laws are worked out from the reference's logits, so where the model differs, no law can be held against them.
+    """
     if check.verdict != "consistent" or not evidence.gains or check.e_value is None:
         return check
     suspect = bool(evidence.proofs) or check.e_value >= math.exp(SUSPECT)
     if not (differs and suspect):
         return check
-    if cause is not None and evidence.gains.get(cause, 0.0) > SUSPECT:
+    if cause is not None and (_home(cause) == "model" or evidence.gains.get(cause, 0.0) > SUSPECT):
         return replace(check, verdict="inconclusive", evidence=f"{check.evidence}; {cause} explains it")
     return replace(check, verdict="inconsistent")
 

@@ -19,7 +19,7 @@ FAILING_ONLY = tuple(f"contract.{kind}.n_range" for kind in ("completions", "cha
 @pytest.fixture(scope="module")
 def ids() -> set[str]:
     report = verify(LocalEndpoint(refsample.load("tiny")), None, profile="smoke", seed=0)
-    fields = {f"contract.{e.kind}.shape.{path.replace('[]', '')}"
+    fields = {f"contract.{e.kind}.{group}.{path.replace('[]', '')}" for group in ("shape", "logprobs_fields")
               for e in provider("openai").endpoints.values() for path in e.response}  # fmt: skip
     return {check.id for check in report.checks} | set(FAILING_ONLY) | fields
 
