@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 inconsistent, 2 usage or a named error, 3 inconclusive, 70
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,10 @@ TRACEBACK = "REFSAMPLE_TRACEBACK"
 
 def main() -> NoReturn:
     """Entry point of the installed command and of `python -m refsample`."""
+    if sys.stdout is None or sys.stderr is None:  # started with a closed stream: there is nobody to tell
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it lives as long as the process
+        sys.stdout = sys.stdout or nowhere
+        sys.stderr = sys.stderr or nowhere
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -55,6 +60,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except Exception as error:  # the one place that may: a user sees no traceback unless asked for
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            complain(f"cannot write the output: {error.strerror}")
+            return USAGE
         if os.environ.get(TRACEBACK):
             raise
         complain(f"unexpected {type(error).__name__}: {error}; this is a fault of refsample, {TRACEBACK}=1 shows where")

@@ -43,7 +43,7 @@ def verify(
     """
     from refsample.conformance.verify import verify as verify_endpoint
 
-    progress, key = Progress(), key_from(api_key_env)
+    progress, key = Progress(), None if dry_run else key_from(api_key_env)
     known = None if reference == "none" else reference
     if dry_run:
         return rehearse(url, endpoint_model, known, (spec, engine, profile), max_tokens, seed, only, as_json=as_json)

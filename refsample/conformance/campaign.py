@@ -65,8 +65,8 @@ def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[
             findings.append(replace(found, check=check))
             if on_check is not None:
                 on_check(check)
-    if not findings:
-        raise ParameterError("only", ", ".join(sorted(plan.only)), "names no check that there is here")
+    if not findings and plan.only and not session.exhausted:
+        raise ParameterError("only", ", ".join(sorted(plan.only)), "names no check; --dry-run lists those there are")
     return _report(session, plan, findings)
 
 

@@ -23,7 +23,7 @@ def contract_findings(session: Session, provider: ProviderSpec, only: frozenset[
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     for kind in session.target.kinds:
         for check, names in (*ANSWER_CHECKS, *REQUEST_CHECKS):
-            if any(_may_want(only, f"contract.{kind}.{name}") for name in names):
+            if not session.exhausted and any(_may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, provider, kind)
     if _may_want(only, "contract.models"):
         yield _models(session)

@@ -97,11 +97,14 @@ class HttpEndpoint:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
-            scheme = httpx2.URL(self._url).scheme
+            parts = httpx2.URL(self._url)
         except httpx2.InvalidURL as error:
             raise EndpointError(f"{url!r} is not a URL: {error}") from error
-        if scheme not in ("http", "https"):
+        if parts.scheme not in ("http", "https"):
             raise EndpointError(f"{url!r} is not an http or https URL: write it as http://HOST:PORT")
+        if parts.userinfo or parts.query or parts.fragment:  # not shown: there may be a password in it
+            raise EndpointError("the URL holds a user, a query or a fragment: write it as http://HOST:PORT/v1, "
+                                "and name the variable of the key with --api-key-env")  # fmt: skip
         self._error = httpx2.HTTPError
         self._dropped = httpx2.RemoteProtocolError
         self._late = httpx2.TimeoutException

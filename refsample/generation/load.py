@@ -41,6 +41,8 @@ def locate(name: str) -> Path:
     """The folder of a model by name; see `load`."""
     if name in EMBEDDED:
         return EMBEDDED[name]
+    if not name.strip():
+        raise UnknownModelError(name, known(), hint="give a folder, a name or an id")
     try:
         path = Path(name).expanduser()
         if path.is_dir():
@@ -49,6 +51,8 @@ def locate(name: str) -> Path:
             raise UnknownModelError(name, hint="it is a file; give the folder that holds config.json and *.safetensors")
     except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~ of nobody
         raise UnknownModelError(name, known(), f"no folder that can be read: {error}") from error
+    if name.startswith((".", "/", "~")):  # a path by its looks: no id begins so
+        raise UnknownModelError(name, known(), hint="there is no such folder")
     snapshot = hub.cached(name)
     if snapshot is not None and hub.whole(snapshot):
         return snapshot

@@ -63,7 +63,7 @@ def test_unknown_names_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UnknownModelError, match=r"'no/such' does not exist: .*OFFLINE is set; known here: tiny$"):
         refsample.load("no/such")
-    with pytest.raises(UnknownModelError, match="neither a folder nor a hub id"):
+    with pytest.raises(UnknownModelError, match="there is no such folder"):
         refsample.load(tmp_path / "absent")
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
