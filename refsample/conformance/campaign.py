@@ -150,7 +150,7 @@ def _assemble(
     parts = [f.evidence for f, c in zip(findings, checks, strict=True) if c.verdict != "known"]
     verdict = worst(list(verdicts.values()))
     shares = likeliest(parts) if verdict == "inconsistent" else ()
-    gains = total_gains(parts)
+    gains = total_gains(parts, hedged=False)
     excluded: list[Mapping[str, Any]] = [
         {"name": name, "log_likelihood_ratio": round(gain, 2), "observations": _observations(name, parts)}
         for name, gain in gains.items()

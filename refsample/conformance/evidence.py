@@ -58,20 +58,23 @@ def hedge(gain: float) -> float:
     return float(np.logaddexp(0.0, gain)) - math.log(2.0)
 
 
-def total_gains(parts: Sequence[Evidence]) -> dict[str, float]:
-    """Gain of every hypothesis over all parts, less that of the best honest configuration."""
+def total_gains(parts: Sequence[Evidence], *, hedged: bool = True) -> dict[str, float]:
+    """Gain of every hypothesis over all parts, less that of the best honest configuration.
+
+    hedged: to accuse, a recipe that is not known is bet on part by part; to rule it out, every part speaks in full.
+    """
     names = {name for part in parts for name in part.gains}
     honest = max(
         0.0,
         *(sum(part.nulls.get(null, 0.0) for part in parts) for null in {n for part in parts for n in part.nulls}),
         0.0,
     )
-    return {name: sum(_part_gain(name, part) for part in parts) - honest for name in sorted(names)}
+    return {name: sum(_part_gain(name, part, hedged) for part in parts) - honest for name in sorted(names)}
 
 
-def _part_gain(name: str, part: Evidence) -> float:
+def _part_gain(name: str, part: Evidence, hedged: bool) -> float:
     gain = part.gains.get(name, 0.0)
-    return hedge(gain) if name in PRECISION_HYPOTHESES and name in part.gains else gain
+    return hedge(gain) if hedged and name in PRECISION_HYPOTHESES and name in part.gains else gain
 
 
 def log_e_value(parts: Sequence[Evidence]) -> float:

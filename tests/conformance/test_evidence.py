@@ -61,6 +61,7 @@ def test_gains_are_reduced_by_the_best_honest_configuration() -> None:
 def test_unknown_recipes_are_hedged_part_by_part() -> None:
     parts = [Evidence({"weights_int4": 40.0}), Evidence({"weights_int4": -200.0})]
     assert total_gains(parts)["weights_int4"] == pytest.approx(40.0 - 2 * math.log(2.0))
+    assert total_gains(parts, hedged=False)["weights_int4"] == pytest.approx(-160.0)
 
 
 def test_e_value_is_the_average_and_the_posterior_names_the_best() -> None:
