@@ -112,5 +112,5 @@ def test_bf16_emulation_is_nearer_to_torch_in_bf16_than_float32_is() -> None:
     def rms(a: NDArray[Any], b: NDArray[Any]) -> float:
         return float(np.sqrt(np.mean((a - b) ** 2)))
 
-    assert rms(emulated, want) < 0.75 * rms(exact, want)
+    assert rms(emulated, want) < 0.85 * rms(exact, want)
     assert 0.5 < rms(emulated, exact) / rms(want, exact) < 2
