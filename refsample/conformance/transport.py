@@ -106,7 +106,7 @@ class HttpEndpoint:
             raise EndpointError("the URL holds a user, a query or a fragment: write it as http://HOST:PORT/v1, "
                                 "and name the variable of the key with --api-key-env")  # fmt: skip
         self._error = httpx2.HTTPError
-        self._dropped = httpx2.RemoteProtocolError
+        self._dropped = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
         self._late = httpx2.TimeoutException
         self._unanswered = 0
 

@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +14,7 @@ import pytest
 from refsample.conformance.transport import UNANSWERED, Exchange, HttpEndpoint, Recorder, Recording, parse_json
 from refsample.errors import EndpointError, ParameterError, RecordError
 
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 SEEN: list[tuple[str, str | None]] = []
 
 
@@ -59,27 +61,37 @@ def test_a_busy_answer_is_tried_again_and_the_key_is_not_recorded(busy: str) -> 
     assert "very-secret" not in repr(recorder.exchanges)
 
 
-def test_a_kept_connection_that_the_server_dropped_is_opened_again() -> None:
-    """As llama.cpp does after a stream: it keeps the connection by its headers and closes it all the same."""
+@pytest.mark.parametrize("ended_by", ["end of stream", "reset"])
+def test_a_kept_connection_that_the_server_dropped_is_opened_again(ended_by: str) -> None:
+    """As llama.cpp does after a stream: it keeps the connection by its headers and closes it all the same.
+
+    Which of the two a client sees is a race between its question and the server's close; here the server decides.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10.0)
     questions: list[bytes] = []
 
-    def answer_once_a_connection(count: int) -> None:
-        for _ in range(count):
-            connection, _address = listener.accept()
-            with connection:
-                questions.append(connection.recv(65536))
-                if len(questions) != 2:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    def answer_then_drop() -> None:
+        kept, _address = listener.accept()
+        with kept:
+            questions.append(kept.recv(65536))
+            kept.sendall(ANSWER)
+            questions.append(kept.recv(65536))
+            if ended_by == "reset":
+                kept.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        fresh, _address = listener.accept()
+        with fresh:
+            questions.append(fresh.recv(65536))
+            fresh.sendall(ANSWER)
         listener.close()
 
-    thread = threading.Thread(target=answer_once_a_connection, args=(3,))
+    thread = threading.Thread(target=answer_then_drop, daemon=True)
     thread.start()
     endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=10.0)
     assert endpoint.send("GET", "/one").status == 200
     second = endpoint.send("GET", "/two")
     assert (second.status, second.attempts) == (200, 2)
-    thread.join()
+    thread.join(10.0)
     with pytest.raises(EndpointError, match="GET .*/three failed"):
         endpoint.send("GET", "/three")
     endpoint.close()
@@ -102,7 +114,7 @@ def serve(listener: socket.socket, answers: Sequence[bytes], questions: list[byt
 def asked(*answers: bytes) -> tuple[Exchange, bytes]:
     """What a client makes of a server's raw answers to one request, and the last question as it was sent."""
     listener, questions = socket.create_server(("127.0.0.1", 0)), list[bytes]()
-    thread = threading.Thread(target=serve, args=(listener, answers, questions))
+    thread = threading.Thread(target=serve, args=(listener, answers, questions), daemon=True)
     thread.start()
     endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=10.0)
     exchange = endpoint.send("POST", "/v1/completions", {"stop": "\ud83d"})
