@@ -10,6 +10,8 @@ RefsampleError
 │   ├── MismatchError         files that contradict each other: shape, dtype, vocabulary, left-over tensors
 │   └── UnsupportedModelError a family, a switch or a file format that refsample does not run
 ├── SpecError                 a spec file that says something impossible
+├── BusyError                 more requests wait than this server keeps                        (HTTP 429)
+├── RequestTimeoutError       a request ran longer than it said it would wait                  (HTTP 408)
 ├── EndpointError             an endpoint under test that cannot be reached or does not speak HTTP/JSON
 ├── RecordError               a recorded verification that cannot be read back
 └── MissingExtraError         an optional dependency is not installed
@@ -80,6 +82,18 @@ class UnsupportedModelError(ModelError):
 
 class SpecError(RefsampleError):
     """A spec file that says something impossible."""
+
+
+class BusyError(RefsampleError):
+    """More requests wait than a server keeps: try again later."""
+
+
+class RequestTimeoutError(RefsampleError):
+    """A request that ran longer than it said it would wait."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"the request was not finished within its own limit of {seconds:g} s")
 
 
 class EndpointError(RefsampleError):

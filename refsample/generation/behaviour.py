@@ -7,10 +7,16 @@ The server serves a Behaviour, the verifier uses the very same object as a hypot
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 from refsample.sampling.params import SamplingParams
 from refsample.spec.types import Semantics
+
+FLAWS: Final = (
+    "eos_not_counted", "usage_first_choice", "role_chunk_missing", "done_missing", "logprobs_shape_swapped",
+    "top_logprobs_n", "best_of_ignored", "unknown_model_accepted", "bound_not_enforced", "greedy_n_refused",
+)  # fmt: skip
+"""Ways in which a server can break the contract of its API while its sampling is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,8 @@ class Behaviour:
     """True: the matched stop text stays in the answer."""
     template: str | None = None
     """Name of a chat template of the model folder; None is the default one."""
+    flaws: frozenset[str] = frozenset()
+    """Names of FLAWS that the API layer commits; none in an honest server."""
 
 
 def applied(params: SamplingParams, behaviour: Behaviour) -> SamplingParams:
