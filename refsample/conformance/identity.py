@@ -274,7 +274,8 @@ def _reports_otherwise(oracle: Oracle, hypothesis: Hypothesis) -> bool:
     behaviour = hypothesis.behaviour
     if behaviour is None or precision_of(behaviour) != HONEST:
         return False
-    return not behaviour.semantics.logprob_stage == oracle.honest.semantics.logprob_stage == "raw"
+    stages = {behaviour.semantics.logprob_stage, oracle.honest.semantics.logprob_stage}
+    return not stages <= {"raw", "raw_grammar"}  # the same where there is no grammar
 
 
 def _reported(

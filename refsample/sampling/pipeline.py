@@ -37,7 +37,7 @@ class Distribution:
     final: Floats
     """[V] float64 after the last step, -inf where cut; `probs` is their softmax. Read-only."""
     context: Context
-    """Parameters, semantics and history."""
+    """Parameters, semantics, history and what a grammar allows."""
 
     @property
     def raw_logprobs(self) -> Floats:
@@ -76,13 +76,15 @@ def distribution(
     output_ids: History = (),
     engine: str | EngineSpec | Semantics = "reference",
     state: None = None,
+    *,
+    allowed: ArrayLike | None = None,
 ) -> Distribution:
     """The law of the next token.
 
     `logits` [V] are the model's own; -inf means impossible. `params` may be a mapping of the fields. `prompt_ids` and
     `output_ids` are the history that the penalties see. `engine` is a name, a spec or Semantics. `state` is for steps
-    with a memory, which no engine here has: None. Raises ParameterError for NaN or +inf, for ids outside [0, V), and
-    where no token is left.
+    with a memory, which no engine here has: None. `allowed` [V] bool: the tokens that a grammar lets through, cut in
+    the step `mask`. Raises ParameterError for NaN or +inf, for ids outside [0, V), and where no token is left.
     """
     if state is not None:
         raise ParameterError("state", state, "must be None: no step here has a memory")
@@ -95,7 +97,7 @@ def distribution(
         raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
     _check_named(asked, array.size)
     prompt, output = _history("prompt_ids", prompt_ids, array.size), _history("output_ids", output_ids, array.size)
-    return decide(array, asked, prompt, output, resolve(engine))
+    return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size))
 
 
 def decide(
@@ -104,6 +106,7 @@ def decide(
     prompt_ids: History,
     output_ids: History,
     semantics: Semantics,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> Distribution:
     """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
     raw = np.asarray(logits, dtype=np.float64).view()  # [V]; a view, so that the caller's own stays writeable
@@ -111,7 +114,7 @@ def decide(
     if not np.isfinite(top):
         rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
         raise ParameterError("logits", float(top), rule)
-    context = Context(params, semantics, prompt_ids, output_ids)
+    context = Context(params, semantics, prompt_ids, output_ids, allowed)
     # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
     with np.errstate(over="ignore"):
         final = raw
@@ -156,6 +159,8 @@ def stage_logprobs(logits: Floats, context: Context, stage: Stage) -> Floats:
         raise ParameterError("logprob_stage", stage, f"must be one of {', '.join(STAGES)}")
     with np.errstate(over="ignore"):
         final = logits
+        if stage == "raw_grammar" and context.allowed is not None:
+            final = np.where(context.allowed, logits, -np.inf)  # [V]
         for _, _, after in walk(logits, context, stage_plan(context, stage)):
             final = after.logits
         return log_softmax(final)
@@ -164,7 +169,7 @@ def stage_logprobs(logits: Floats, context: Context, stage: Stage) -> Floats:
 def stage_plan(context: Context, stage: Stage) -> tuple[Step, ...]:
     """The acting steps that lie before a stage."""
     order, acting = context.semantics.order, plan(context)
-    if stage == "raw":
+    if stage in ("raw", "raw_grammar"):
         return ()
     if stage == "raw_masked":
         return tuple(step for step in acting if step.name == "mask")
@@ -196,6 +201,17 @@ def _check_named(params: SamplingParams, size: int) -> None:
     token_ids("logit_bias", tuple(params.logit_bias), size)
     token_ids("allowed_token_ids", params.allowed_token_ids or (), size)
     token_ids("banned_token_ids", params.banned_token_ids, size)
+
+
+def _allowed(values: ArrayLike | None, size: int) -> NDArray[np.bool_] | None:
+    """A copy of a grammar's mask, which the caller may reuse."""
+    if values is None:
+        return None
+    array = np.array(values)
+    if array.dtype != np.bool_ or array.shape != (size,):
+        raise ParameterError("allowed", array.shape, f"must be {size} booleans, one for each token")
+    array.flags.writeable = False
+    return array
 
 
 def _history(name: str, ids: History, size: int) -> History:

@@ -32,6 +32,8 @@ class Context:
     semantics: Semantics
     prompt_ids: Sequence[int] | Ids = ()
     output_ids: Sequence[int] | Ids = ()
+    allowed: NDArray[np.bool_] | None = None
+    """[V] tokens that a grammar lets through here; None: no grammar."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,14 +90,20 @@ def seen(context: Context, scope: Scope) -> tuple[Ids, Ids]:
 
 def _mask(state: State, context: Context) -> Floats:
     params = context.params
+    legal = state.logits.copy() if context.allowed is None else _cut(state.logits, context.allowed)  # [V]
     if params.allowed_token_ids is None:
-        out = state.logits.copy()
+        out = legal
     else:
         allowed = list(params.allowed_token_ids)
-        out = np.full(state.logits.size, -np.inf)  # [V]
-        out[allowed] = state.logits[allowed]
+        out = np.full(legal.size, -np.inf)  # [V]
+        out[allowed] = legal[allowed]
     out[list(params.banned_token_ids)] = -np.inf
     return out
+
+
+def _masks(context: Context) -> bool:
+    params = context.params
+    return context.allowed is not None or params.allowed_token_ids is not None or bool(params.banned_token_ids)
 
 
 def _logit_bias(state: State, context: Context) -> Floats:
@@ -175,7 +183,7 @@ def _table(*steps: Step) -> Mapping[str, Step]:
 PAGE = "OpenAI's API page"
 STEPS: Mapping[str, Step] = _table(
     Step("mask", "adjust", ("allowed_token_ids", "banned_token_ids"), "None, ()", "vLLM allowed_token_ids",
-         lambda c: c.params.allowed_token_ids is not None or bool(c.params.banned_token_ids), _mask),
+         _masks, _mask),
     Step("logit_bias", "adjust", ("logit_bias",), "{}", PAGE, lambda c: bool(c.params.logit_bias), _logit_bias),
     Step("repetition", "adjust", ("repetition_penalty",), "1", "Keskar et al. 2019, CTRL, section 4.1",
          lambda c: c.params.repetition_penalty != 1.0, _repetition),
@@ -197,6 +205,8 @@ STEPS: Mapping[str, Step] = _table(
 
 
 NEUTRAL = SamplingParams()
+GRAMMAR = "allowed"
+"""What errors call the mask of a grammar, which is no field of SamplingParams."""
 
 
 def plan(context: Context) -> tuple[Step, ...]:
@@ -208,9 +218,18 @@ def plan(context: Context) -> tuple[Step, ...]:
     if len(context.semantics.order) < len(STEPS):
         for step in STEPS.values():
             if step.name not in context.semantics.order and step.active(context):
-                name = step.parameters[0]
-                raise ParameterError(name, getattr(context.params, name), "this engine has no such step", "the engine")
+                name, value = _asked(step, context)
+                raise ParameterError(name, value, "this engine has no such step", "the engine")
     return steps
+
+
+def _asked(step: Step, context: Context) -> tuple[str, object]:
+    """The parameter that switched a step on, and its value; for a grammar alone, how many tokens it allows."""
+    given = [name for name in step.parameters if getattr(context.params, name) != getattr(NEUTRAL, name)]
+    if not given and step.name == "mask" and context.allowed is not None:
+        return GRAMMAR, int(np.count_nonzero(context.allowed))
+    name = given[0] if given else step.parameters[0]
+    return name, getattr(context.params, name)
 
 
 def advance(state: State, step: Step, context: Context) -> State:
@@ -218,10 +237,11 @@ def advance(state: State, step: Step, context: Context) -> State:
     logits = step.apply(state, context)
     top = logits.max()
     if not np.isfinite(top):
-        given = (n for n in step.parameters if getattr(context.params, n) != getattr(NEUTRAL, n))
-        name = next(given, step.parameters[0])
+        name, value = _asked(step, context)
         rule = "leaves no token that could be drawn" if top == -np.inf else "drives a logit to infinity"
-        raise ParameterError(name, getattr(context.params, name), rule)
+        if top == -np.inf and step.name == "mask" and context.allowed is not None and name != GRAMMAR:
+            rule += f" of the {np.count_nonzero(context.allowed)} that the grammar allows"
+        raise ParameterError(name, value, rule)
     if step.kind == "truncate":
         return State(logits, state.uncut)
     if state.uncut is state.logits:

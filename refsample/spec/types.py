@@ -22,7 +22,7 @@ TopPBase = Literal["sequential", "joint"]
 MinPForm = Literal["logit", "probability"]
 GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
-Stage = Literal["raw", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
+Stage = Literal["raw", "raw_grammar", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
 RankRule = Literal["strict", "ge"]
 TopLogprobsRule = Literal["rank_sorted", "sampled_first_cut_n_plus_1"]
 SeedRule = Literal["seed_plus_choice", "identical", "ignored"]
@@ -64,7 +64,8 @@ class Semantics:
     bias_clamp: float
     """logit_bias values are clamped to [-this, this]; inf: not at all."""
     logprob_stage: Stage
-    """Where in the pipeline the reported logprobs are read."""
+    """Where in the pipeline the reported logprobs are read. raw_grammar: the model's own under a grammar's mask,
+    without allowed_token_ids and the like; raw_masked: after the whole step `mask`."""
     rank_rule: RankRule
     """strict: 1 + count of greater values; ge: count of values >= (ties share the worst rank)."""
     minus_inf: float

@@ -30,6 +30,7 @@ ALL = {"banned_token_ids": (4,), "logit_bias": {0: 1.0}, "presence_penalty": 2.0
 # Token 3 was emitted once.
 BY_STAGE: Mapping[Stage, list[float]] = {
     "raw": [3.0, 2.0, 1.0, 4.0, 0.0],
+    "raw_grammar": [3.0, 2.0, 1.0, 4.0, 0.0],
     "raw_masked": [3.0, 2.0, 1.0, 4.0, -INF],
     "post_penalty": [4.0, 2.0, 1.0, 2.0, -INF],
     "post_temperature": [8.0, 4.0, 2.0, 4.0, -INF],
