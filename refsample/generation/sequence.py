@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from refsample import render
 from refsample.checks import integer
 from refsample.errors import ParameterError
+from refsample.generation.constrain import Grammar
 from refsample.generation.stop import FinishReason
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.params import SamplingParams
@@ -34,12 +35,22 @@ class GenerationParams:
     """None, or -1 as several APIs write it: a fresh one from the operating system, given back in the result."""
     logprobs: int | None = None
     """Number of alternatives to report beside the drawn token; 0: only that one; None: nothing."""
+    grammar: Grammar | None = None
+    """What the text has to be; every token that cannot lead there is masked."""
+    prediction: tuple[int, ...] = ()
+    """Ids that the text probably consists of. It changes no token: where it is right, the text comes sooner."""
+    skip_special: bool = True
+    """False: special tokens stand in the text as they are written in the vocabulary."""
 
     def __post_init__(self) -> None:
         ids = tuple(integer("stop_token_ids", i, 0) for i in _tuple("stop_token_ids", self.stop_token_ids))
         object.__setattr__(self, "stop", _strings("stop", self.stop))
         object.__setattr__(self, "stop_token_ids", ids)
-        for name in ("include_stop", "ignore_eos"):
+        guess = tuple(integer("prediction", i, 0) for i in _tuple("prediction", self.prediction))
+        object.__setattr__(self, "prediction", guess)
+        if not isinstance(self.grammar, Grammar | None):
+            raise ParameterError("grammar", self.grammar, "must be a refsample.generation.constrain.Grammar")
+        for name in ("include_stop", "ignore_eos", "skip_special"):
             if not isinstance(getattr(self, name), bool):
                 raise ParameterError(name, getattr(self, name), "must be true or false")
         object.__setattr__(self, "min_tokens", integer("min_tokens", self.min_tokens, 0))

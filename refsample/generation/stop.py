@@ -101,8 +101,11 @@ class Follower:
         self._scanner = StopScanner(rule.stop, rule.include_stop)
         self._count = 0
 
-    def push(self, token_id: int) -> Step:
-        """Take the next token. After a Step with a finish_reason no further token may come."""
+    def push(self, token_id: int, ends: bool = False) -> Step:
+        """Take the next token. After a Step with a finish_reason no further token may come.
+
+        `ends`: the text is complete with it, whatever the rule says.
+        """
         rule = self._rule
         self._count += 1
         active = self._count > rule.min_tokens
@@ -114,6 +117,8 @@ class Follower:
         text, matched = self._scanner.push(self._detokenizer.push(token_id), active)
         if matched is not None:
             return Step(text, "stop", matched)
+        if ends:
+            return Step(text + self._rest(), "stop")
         if self._count >= rule.limit:
             return Step(text + self._rest(), "length")
         return Step(text)

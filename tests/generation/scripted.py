@@ -31,6 +31,9 @@ class ScriptedCache:
         self.forks.append(self.length)
         return ScriptedCache(list(self.ids), self.forks)
 
+    def truncate(self, length: int) -> None:
+        del self.ids[length:]
+
 
 @dataclass
 class ScriptedTransformer:

@@ -1,0 +1,181 @@
+"""Concurrent requests computed together: one thread takes every live choice of all of them one token further at a time.
+
+A request's tokens and logprobs are those it has alone: no bit of a row depends on the rows beside it. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+from refsample.errors import BusyError, RefsampleError
+from refsample.generation.decode import Events
+from refsample.generation.sequence import TokenEvent
+from refsample.generation.work import Work
+from refsample.model.transformer import Transformer
+
+
+class BatcherClosed(Exception):
+    """The batcher was closed while the request was under way."""
+
+
+class _Slot:
+    """The batcher's side of a request."""
+
+    __slots__ = ("answers", "cancelled", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.cancelled = False
+        self.answers: SimpleQueue[TokenEvent | BaseException | None] = SimpleQueue()
+        """Events, then what went wrong or None."""
+
+
+class Ticket(Iterator[TokenEvent]):
+    """The events of one submitted request. Closing or dropping it stops the work at its next token."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: _Slot) -> None:
+        self._slot = slot
+
+    def __next__(self) -> TokenEvent:
+        if self._slot.cancelled:
+            raise StopIteration
+        answer = self._slot.answers.get()
+        if isinstance(answer, TokenEvent):
+            return answer
+        self._slot.cancelled = True
+        if answer is None:
+            raise StopIteration
+        raise answer
+
+    def close(self) -> None:
+        """Stop: no further token is computed. Whoever waits in `next` is let go."""
+        self._slot.cancelled = True
+        self._slot.answers.put(None)
+
+    def __del__(self) -> None:
+        self._slot.cancelled = True
+
+
+class Batcher:
+    """Takes requests of any models from any thread and computes them together.
+
+    `max_live` choices at most are computed at a time (a single request with more is computed alone); `max_waiting`
+    requests wait for their turn, one more is a BusyError.
+    """
+
+    def __init__(self, max_live: int = 64, max_waiting: int = 256) -> None:
+        self.max_live, self.max_waiting = max_live, max_waiting
+        self._waiting: deque[_Slot] = deque()
+        self._running: list[_Slot] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """(requests under way, requests waiting)."""
+        with self._changed:
+            return len(self._running), len(self._waiting)
+
+    def submit(self, events: Events) -> Ticket:
+        """The events, computed beside those of other requests. BusyError, BatcherClosed."""
+        slot = _Slot(events.work)
+        with self._changed:
+            if self._closed:
+                raise BatcherClosed
+            if sum(not slot.cancelled for slot in self._waiting) >= self.max_waiting:
+                raise BusyError(f"{self.max_waiting} requests wait already: try again later")
+            self._waiting.append(slot)
+            if self._thread is None:  # not before there is work: an app that is only looked at starts no thread
+                self._thread = threading.Thread(target=self._work, name="refsample-batcher", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return Ticket(slot)
+
+    def close(self) -> None:
+        """Stop after the token under way; requests that are not finished get BatcherClosed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def _work(self) -> None:
+        end: BaseException = BatcherClosed("the batcher was closed while the request was under way")
+        try:
+            self._loop()
+        except BaseException as error:  # whoever waits has to hear of it; then it is raised as it was
+            end = error
+            raise
+        finally:
+            with self._changed:
+                self._closed = True
+                for slot in (*self._running, *self._waiting):
+                    slot.answers.put(end)
+                self._running, self._waiting = [], deque()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._running or self._waiting)
+                if self._closed:
+                    return
+                started = self._admit()
+            for slot in started:
+                _fill(slot, slot.work.start())
+            self._step()
+            with self._changed:
+                self._running = [slot for slot in self._running if _goes_on(slot)]
+
+    def _admit(self) -> list[_Slot]:
+        """Requests whose turn has come, in the order in which they came."""
+        started: list[_Slot] = []
+        taken = sum(len(slot.work.live) for slot in self._running)
+        self._waiting = deque(slot for slot in self._waiting if not slot.cancelled)
+        while self._waiting:
+            choices = self._waiting[0].work.choices
+            if taken and taken + choices > self.max_live:
+                break
+            taken += choices
+            started.append(self._waiting.popleft())
+        self._running += started
+        return started
+
+    def _step(self) -> None:
+        """One more token for every live choice; what shares its weights goes through them together."""
+        together: dict[int, tuple[Transformer, list[_Slot]]] = {}
+        for slot in self._running:
+            if slot.work.live and not slot.cancelled:
+                together.setdefault(id(slot.work.transformer), (slot.work.transformer, []))[1].append(slot)
+        for transformer, slots in together.values():
+            parts = [slot.work.segments() for slot in slots]
+            rows = transformer.forward([segment for part in parts for segment in part], rows="all")
+            for slot, part in zip(slots, parts, strict=True):
+                own, rows = rows[: len(part)], rows[len(part) :]
+                _fill(slot, slot.work.take(own))
+
+
+def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:
+    """Hand events on; what goes wrong in one request is told to that one alone."""
+    try:
+        for event in events:
+            if slot.cancelled:
+                return
+            slot.answers.put(event)
+    except RefsampleError as error:
+        slot.cancelled = True
+        slot.answers.put(error)
+
+
+def _goes_on(slot: _Slot) -> bool:
+    if slot.cancelled:
+        return False
+    if not slot.work.live:
+        slot.answers.put(None)
+        return False
+    return True

@@ -1,0 +1,247 @@
+"""One request in the making: its choices, and what one more token does to each. Knows nothing of providers or HTTP.
+
+Each prompt is prefilled once for all its choices; choices that go on fork its cache. The token of (prompt, choice,
+step) depends on its own logits and on uniform(seed, choice, step) alone, so neither `n`, nor other prompts, nor other
+requests, nor a prediction, nor asking for logprobs can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample.errors import ParameterError
+from refsample.generation import constrain
+from refsample.generation.behaviour import Behaviour
+from refsample.generation.draft import Draft
+from refsample.generation.prefill import groups, last_rows
+from refsample.generation.sequence import GenerationParams, TokenEvent
+from refsample.generation.stop import Follower, StopRule
+from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.pipeline import Distribution, decide, draw, draws
+from refsample.sampling.rng import stream_choice, uniform, uniforms
+from refsample.sampling.steps import Context, plan
+from refsample.spec.types import Semantics
+from refsample.text.stream import Detokenizer
+
+if TYPE_CHECKING:
+    from refsample.generation.constrain import Constraint, State
+    from refsample.generation.model import Model
+    from refsample.model.cache import Cache
+    from refsample.model.transformer import Transformer
+
+RESERVED = 256
+"""Places kept free in a fresh cache; it grows when an answer gets longer."""
+FEW = 32
+"""Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
+
+
+@dataclass(slots=True, eq=False)
+class Choice:
+    """One text in the making."""
+
+    prompt_index: int
+    index: int
+    prompt: tuple[int, ...]
+    limit: int
+    follower: Follower
+    draft: Draft
+    state: State | None
+    output: list[int]
+    cache: Cache | None = None
+
+    def take(self, token_id: int, logprobs: TokenLogprobs | None, ends: bool) -> TokenEvent:
+        """Append a token. `ends`: nothing may follow it, by the grammar."""
+        step = self.follower.push(token_id, ends)
+        self.output.append(token_id)
+        self.draft.follow(self.output)
+        return TokenEvent(
+            prompt_index=self.prompt_index,
+            choice=self.index,
+            step=len(self.output) - 1,
+            token_id=token_id,
+            text=step.text,
+            logprobs=logprobs,
+            finish_reason=step.finish_reason,
+            stop_reason=step.stop_reason,
+        )
+
+
+class Work:
+    """What all choices of one request share, and those of them that go on.
+
+    `start` once; then, while `live`: `segments` through `transformer`, and the rows to `take`.
+    """
+
+    __slots__ = (
+        "_constraint", "_drafts", "_limits", "_model", "_prompts", "_stops",
+        "early", "live", "params", "sampling", "seed", "semantics", "transformer",
+    )  # fmt: skip
+
+    def __init__(
+        self, model: Model, prompts: Sequence[tuple[int, ...]], limits: Sequence[int], params: GenerationParams,
+        behaviour: Behaviour, seed: int,
+    ) -> None:  # fmt: skip
+        """`limits`: how many tokens may come after each prompt. ParameterError where no token could ever be drawn."""
+        self._model, self._prompts, self._limits = model, prompts, limits
+        self.params, self.seed = params, seed
+        self.semantics: Semantics = behaviour.semantics
+        self.transformer: Transformer = model.transformer_for(behaviour.precision)
+        self.live: list[Choice] = []
+        self._drafts: list[Draft] = []
+        eos = () if params.ignore_eos else model.tokenizer.eos_token_ids
+        self._stops = StopRule(
+            limit=0,
+            stop=params.stop,
+            stop_token_ids=frozenset(params.stop_token_ids),
+            eos_ids=frozenset(eos),
+            min_tokens=params.min_tokens,
+            include_stop=params.include_stop or behaviour.include_stop,
+        )
+        self.sampling = params.sampling
+        banned = {*params.sampling.banned_token_ids, *params.stop_token_ids, *eos}
+        self.early = replace(params.sampling, banned_token_ids=tuple(banned)) if params.min_tokens else params.sampling
+        """Parameters while `min_tokens` are not reached: no token may end the text."""
+        self._check()
+        self._constraint: Constraint | None = None
+        if params.grammar is not None:
+            self._constraint = constrain.compile_grammar(params.grammar, model)
+
+    def _check(self) -> None:
+        """ParameterError where a parameter has no step in this engine, or no token could ever be drawn."""
+        for sampling in (self.sampling, self.early):
+            plan(Context(sampling, self.semantics))
+        size = self._model.config.vocab_size
+        _check_left(self.sampling, size)
+        if self.params.min_tokens:
+            _check_left(self.early, size, ("min_tokens", self.params.min_tokens))
+
+    @property
+    def choices(self) -> int:
+        """How many choices there are in all."""
+        return len(self._prompts) * self.params.n
+
+    @property
+    def prediction(self) -> tuple[int, int]:
+        """(accepted, rejected) tokens of the prediction so far, over all choices."""
+        return sum(draft.accepted for draft in self._drafts), sum(draft.rejected for draft in self._drafts)
+
+    def start(self) -> Iterator[TokenEvent]:
+        """Step 0 of every choice of every prompt."""
+        for group in groups(self._prompts, self._limits):
+            sizes = [len(self._prompts[p]) + min(self._limits[p], RESERVED) for p in group]
+            caches = [self.transformer.new_cache(size) for size in sizes]
+            known = [(self._prompts[p], cache) for p, cache in zip(group, caches, strict=True)]
+            rows = last_rows(self.transformer, known)
+            for p, cache, row in zip(group, caches, rows, strict=True):
+                yield from self._first(p, cache, row[0])
+
+    def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
+        """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""
+        state = None if self._constraint is None else self._constraint.start()
+        law = self._law(logits, self._prompts[p], (), state)
+        ids = draws(law.probs, self._uniforms(range(self.params.n), 0)).tolist()  # [n]
+        facts = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}
+        stops = replace(self._stops, limit=self._limits[p])
+        for index, token_id in enumerate(ids):
+            detokenizer = Detokenizer(
+                self._model.tokenizer, skip_special=self.params.skip_special, continued=True
+            )
+            own = None if state is None else state.fork()
+            choice = Choice(
+                p, index, self._prompts[p], stops.limit, Follower(stops, detokenizer),
+                Draft(self.params.prediction), own, [],
+            )  # fmt: skip
+            self._drafts.append(choice.draft)
+            event = choice.take(token_id, facts[token_id], self._ends(choice, token_id))
+            if event.finish_reason is None:
+                choice.cache = cache  # of the prompt alone; forked once it is known who goes on
+                self.live.append(choice)
+            yield event
+        for choice in [choice for choice in self.live if choice.prompt_index == p][1:]:
+            choice.cache = cache.fork()
+
+    def segments(self) -> list[tuple[Sequence[int], Cache]]:
+        """New ids and cache of every live choice: its last token, and what is predicted to follow."""
+        return [(_fed(choice), choice.cache) for choice in self.live if choice.cache is not None]
+
+    def take(self, rows: Sequence[NDArray[np.float32]]) -> Iterator[TokenEvent]:
+        """The next tokens of every live choice, from its logits [T, V] at each of its new ids."""
+        us = self._next_uniforms()
+        going: list[Choice] = []
+        for choice, u, logits in zip(self.live, us, rows, strict=True):
+            done = yield from self._continue(choice, u, logits)
+            if not done:
+                going.append(choice)
+        self.live = going
+
+    def _next_uniforms(self) -> Sequence[float]:
+        """u of the next token of each live choice; without a prediction all of them are at one step."""
+        steps = {len(choice.output) for choice in self.live}
+        if len(steps) == 1:
+            return self._uniforms([choice.index for choice in self.live], steps.pop()).tolist()
+        return [float(self._uniforms([choice.index], len(choice.output))[0]) for choice in self.live]
+
+    def _continue(self, choice: Choice, u: float, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
+        """One token, and one more for each that was predicted rightly; returns whether the choice has ended."""
+        fed = _fed(choice)
+        cache = choice.cache
+        assert cache is not None
+        before = cache.length - len(fed)
+        for place, row in enumerate(logits):
+            if place:
+                u = float(self._uniforms([choice.index], len(choice.output))[0])
+            law = self._law(row, choice.prompt, choice.output, choice.state)
+            token_id = draw(law.probs, u)
+            event = choice.take(token_id, self._logprobs(law, token_id), self._ends(choice, token_id))
+            yield event
+            if event.finish_reason is not None:
+                return True
+            if place + 1 == len(fed) or fed[place + 1] != token_id:
+                cache.truncate(before + place + 1)
+                break
+        return False
+
+    def _ends(self, choice: Choice, token_id: int) -> bool:
+        """Take the token into the grammar; True where nothing may follow it and no end id can say so."""
+        eos, early = self._stops.eos_ids, len(choice.output) + 1 < self.params.min_tokens
+        if choice.state is None or token_id in eos:
+            return False
+        choice.state.push(token_id)
+        return choice.state.finished and (early or not eos)
+
+    def _law(
+        self, logits: NDArray[np.float32], prompt: Sequence[int], output: Sequence[int], state: State | None
+    ) -> Distribution:
+        sampling = self.early if len(output) < self.params.min_tokens else self.sampling
+        allowed = None if state is None else state.allowed()
+        return decide(logits, sampling, prompt, output, self.semantics, allowed)
+
+    def _uniforms(self, choices: Sequence[int], step: int) -> NDArray[np.float64]:
+        """[len(choices)] one u for each choice; the same for every prompt."""
+        streams = [stream_choice(choice, self.semantics.seed_rule) for choice in choices]
+        if len(streams) > FEW:
+            return uniforms(self.seed, streams, step)
+        return np.array([uniform(self.seed, stream, step) for stream in streams])
+
+    def _logprobs(self, law: Distribution, token_id: int) -> TokenLogprobs | None:
+        wanted = self.params.logprobs
+        return None if wanted is None else token_logprobs(law, token_id, wanted, self.semantics)
+
+
+def _fed(choice: Choice) -> tuple[int, ...]:
+    return (choice.output[-1], *choice.draft.ahead(choice.limit - len(choice.output) - 1))
+
+
+def _check_left(sampling: SamplingParams, size: int, cause: tuple[str, object] | None = None) -> None:
+    """The ids that are allowed are not all banned; `cause`: the parameter that bans them."""
+    allowed, banned = sampling.allowed_token_ids, frozenset(sampling.banned_token_ids)
+    if len(banned) >= size if allowed is None else banned.issuperset(allowed):
+        own = ("banned_token_ids", sampling.banned_token_ids)
+        name, value = cause or (own if allowed is None else ("allowed_token_ids", allowed))
+        raise ParameterError(name, value, "leaves no token that could be drawn")

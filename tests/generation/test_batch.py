@@ -1,0 +1,148 @@
+"""Concurrent requests computed together: each is the same as alone; ends, limits and what goes wrong stay its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refsample
+from refsample.errors import BusyError, ParameterError
+from refsample.generation.batch import Batcher, BatcherClosed
+from refsample.generation.behaviour import Behaviour
+from refsample.generation.decode import Events, generate_events
+from refsample.generation.model import Model
+from refsample.generation.sequence import GenerationParams, TokenEvent
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.semantics import resolve
+from tests.generation.scripted import byte, scripted, wandering
+from tests.text.vocabularies import byte_level
+
+HONEST = Behaviour(semantics=resolve("reference"))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return refsample.load("tiny")
+
+
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    made = Batcher(max_live=24, max_waiting=64)
+    yield made
+    made.close()
+
+
+def events(model: Model, number: int) -> Events:
+    """Requests that differ in everything that could be mixed up."""
+    prompts = ["Once upon a time", "1 + 2 =", "The little dog"][: 1 + number % 3]
+    sampling = SamplingParams(temperature=0.6 + number % 5 / 4, top_k=number % 4 * 7, frequency_penalty=number % 2)
+    ids = [model.prompt_ids(prompt) for prompt in prompts]
+    guess = tuple(model.tokenizer.encode(", there was a little dog named Tim.")) if number % 4 == 3 else ()
+    params = GenerationParams(
+        sampling=sampling, seed=number, n=1 + number % 2, max_tokens=5 + number % 17,
+        logprobs=number % 3 or None, prediction=guess, stop=("the",) if number % 6 == 5 else (),
+    )  # fmt: skip
+    behaviour = HONEST if number % 7 else Behaviour(semantics=HONEST.semantics, precision="int4-g32")
+    return generate_events(model, ids, params, behaviour)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits for another thread, a minute at most."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def by_choice(found: Sequence[TokenEvent]) -> dict[tuple[int, int], list[TokenEvent]]:
+    split: dict[tuple[int, int], list[TokenEvent]] = {}
+    for event in found:
+        split.setdefault((event.prompt_index, event.choice), []).append(event)
+    return split
+
+
+def test_every_request_is_the_same_as_alone(model: Model, batcher: Batcher) -> None:
+    alone = [by_choice(list(events(model, number))) for number in range(40)]
+    with ThreadPoolExecutor(40) as pool:
+        together = list(pool.map(lambda number: list(batcher.submit(events(model, number))), range(40)))
+    assert [by_choice(found) for found in together] == alone
+    assert batcher.load == (0, 0)
+
+
+def test_a_closed_request_stops_and_the_others_go_on(model: Model, batcher: Batcher) -> None:
+    long = GenerationParams(seed=3, max_tokens=600, sampling=SamplingParams(temperature=3.0), ignore_eos=True)
+    ids = [model.prompt_ids("Once")]
+    first, second = (batcher.submit(generate_events(model, ids, long, HONEST)) for _ in range(2))
+    other = batcher.submit(events(model, 8))
+    next(first)
+    next(second)
+    first.close()
+    assert list(first) == []
+    del second
+    until(lambda: batcher.load[0] <= 1)
+    assert by_choice(list(other)) == by_choice(list(events(model, 8)))
+    until(lambda: batcher.load == (0, 0))
+
+
+def test_no_more_than_the_limit_wait(model: Model) -> None:
+    batcher = Batcher(max_live=1, max_waiting=2)
+    long = GenerationParams(seed=3, max_tokens=900, sampling=SamplingParams(temperature=3.0), ignore_eos=True)
+
+    def submit() -> Iterator[TokenEvent]:
+        return batcher.submit(generate_events(model, [model.prompt_ids("Once")], long, HONEST))
+
+    running = submit()
+    next(running)
+    waiting = [submit(), submit()]
+    with pytest.raises(BusyError, match="2 requests wait"):
+        submit()
+    waiting.pop().close()  # type: ignore[attr-defined]  # a Ticket
+    waiting.append(submit())
+    batcher.close()
+    for ticket in (running, *waiting):
+        with pytest.raises(BatcherClosed):
+            list(ticket)
+    with pytest.raises(BatcherClosed):
+        submit()
+
+
+def test_more_choices_than_the_limit_run_by_themselves(model: Model) -> None:
+    batcher = Batcher(max_live=2)
+    params = GenerationParams(seed=1, n=9, max_tokens=6)
+    found = [generate_events(model, [model.prompt_ids("Once")], params, HONEST) for _ in range(2)]
+    assert list(batcher.submit(found[0])) == list(found[1])
+    batcher.close()
+
+
+def test_what_goes_wrong_in_one_request_is_told_to_it_alone(tmp_path: Path, model: Model, batcher: Batcher) -> None:
+    byte_level(tmp_path)
+
+    def broken(ids: Sequence[int]) -> np.ndarray:
+        logits = wandering()(ids)
+        return logits if len(ids) < 6 else np.full_like(logits, np.nan)
+
+    bad = scripted(tmp_path, broken)
+    params = GenerationParams(seed=5, max_tokens=50, ignore_eos=True)
+    ticket = batcher.submit(generate_events(bad, [(byte("a"), byte("b"))], params, HONEST))
+    other = batcher.submit(events(model, 4))
+    with pytest.raises(ParameterError, match="logits"):
+        list(ticket)
+    assert by_choice(list(other)) == by_choice(list(events(model, 4)))
+
+
+def test_a_crash_reaches_whoever_waits(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    batcher = Batcher()
+    found = events(model, 1)
+    monkeypatch.setattr(type(found.work), "start", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(batcher.submit(found))
+    until(lambda: batcher._closed)
+    with pytest.raises(BatcherClosed):
+        batcher.submit(found)
