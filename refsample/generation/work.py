@@ -7,7 +7,7 @@ requests, nor a prediction, nor asking for logprobs can change it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -180,14 +180,14 @@ class Work:
                 going.append(choice)
         self.live = going
 
-    def _next_uniforms(self) -> Sequence[float]:
-        """u of the next token of each live choice; without a prediction all of them are at one step."""
+    def _next_uniforms(self) -> NDArray[np.float64]:
+        """[live] u of the next token of each choice; without a prediction all of them are at one step."""
         steps = {len(choice.output) for choice in self.live}
         if len(steps) == 1:
-            return self._uniforms([choice.index for choice in self.live], steps.pop()).tolist()
-        return [float(self._uniforms([choice.index], len(choice.output))[0]) for choice in self.live]
+            return self._uniforms([choice.index for choice in self.live], steps.pop())
+        return np.array([self._uniforms([choice.index], len(choice.output))[0] for choice in self.live])
 
-    def _continue(self, choice: Choice, u: float, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
+    def _continue(self, choice: Choice, u: float, logits: NDArray[np.float32]) -> Generator[TokenEvent, None, bool]:
         """One token, and one more for each that was predicted rightly; returns whether the choice has ended."""
         fed = _fed(choice)
         cache = choice.cache
