@@ -24,11 +24,13 @@ class BatcherClosed(Exception):
 class _Slot:
     """The batcher's side of a request."""
 
-    __slots__ = ("answers", "cancelled", "work")
+    __slots__ = ("answers", "cancelled", "failed", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.cancelled = False
+        """Nobody reads the answers any more."""
+        self.failed = False
         self.answers: SimpleQueue[TokenEvent | BaseException | None] = SimpleQueue()
         """Events, then what went wrong or None."""
 
@@ -150,7 +152,7 @@ class Batcher:
         """One more token for every live choice; what shares its weights goes through them together."""
         together: dict[int, tuple[Transformer, list[_Slot]]] = {}
         for slot in self._running:
-            if slot.work.live and not slot.cancelled:
+            if slot.work.live and not (slot.cancelled or slot.failed):
                 together.setdefault(id(slot.work.transformer), (slot.work.transformer, []))[1].append(slot)
         for transformer, slots in together.values():
             parts = [slot.work.segments() for slot in slots]
@@ -168,12 +170,12 @@ def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:
                 return
             slot.answers.put(event)
     except RefsampleError as error:
-        slot.cancelled = True
+        slot.failed = True
         slot.answers.put(error)
 
 
 def _goes_on(slot: _Slot) -> bool:
-    if slot.cancelled:
+    if slot.cancelled or slot.failed:
         return False
     if not slot.work.live:
         slot.answers.put(None)
