@@ -1,172 +1,28 @@
-"""What a provider's API promises, as frozen records read from `specs/providers/*.toml`. Knows nothing of HTTP.
+"""Reads `specs/providers/*.toml` into the records of `refsample.spec.records`. Knows nothing of HTTP.
 
-Every bound and every behaviour is kept twice: `printed` is what the page says, `effective` what a careful reader makes
-of it, with a grade of the evidence for that reading. Strict mode serves the printed one.
+What a field is (types, meaning, the fields inside it) may stand once in `specs/fields.toml`; what a provider promises
+of it (bounds, default, required, source, grade) stands in the provider's own file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from refsample.errors import SpecError, shorten
-from refsample.spec.load import find, is_path, names, read
-from refsample.spec.notation import Range, check_type, fits, parse_range
+from refsample.spec.behaviours import BEHAVIOURS, FAILURES
+from refsample.spec.load import find, folder, is_path, names, read
+from refsample.spec.notation import Range, check_type, parse_range
+from refsample.spec.records import Auth, EndpointSpec, Failure, FieldSpec, ParameterSpec, ProviderSpec, Reading
 from refsample.spec.strict import from_table
+from refsample.spec.types import KnownDifference
 
-Grade = Literal["A", "B", "C", "run", "3p"]
-"""A: the provider's own page; B: upstream specification or engine; C: inference; run: executed; 3p: a third party."""
-Support = Literal["served", "ignored", "refused"]
-Kind = Literal["completions", "chat"]
-Envelope = Literal["openai"]
-
-BEHAVIOURS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "stop_text": ("removed", "kept"),
-        "best_of_floor": ("n", "above_n"),
-        "unknown_fields": ("ignored", "refused"),
-        "usage_chunk": ("on_request", "always"),
-        "greedy_n": ("allowed", "refused"),
-        "overlong": ("refused", "lowered"),
-    }
-)
-"""Behaviours that pages read differently, and the readings."""
-FAILURES: Final = (
-    "invalid", "context_length", "unknown_model", "unauthorized", "unknown_path", "method", "too_large", "internal",
-)  # fmt: skip
-"""Kinds of failure that every provider file has to give a status and a type."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterSpec:
-    """One request field. `name` may reach inside: `stream_options.include_usage`, `messages[].role`."""
-
-    name: str
-    means: str
-    """The library's name for it where the provider calls it otherwise; several fields may mean the same."""
-    types: tuple[str, ...]
-    printed_types: tuple[str, ...]
-    required: bool
-    nullable: bool
-    default: Any
-    """The provider's default; None where the page prints none."""
-    printed: Range | None
-    effective: Range | None
-    length: Range | None
-    """How many entries an array may hold."""
-    item_length: Range | None
-    """How many characters a string, or each string of an array, may hold."""
-    choices: tuple[str, ...]
-    """The only strings allowed; empty: any."""
-    integral: bool
-    """50.0 is taken as the integer 50."""
-    extension: bool
-    """Not on the provider's page: taken by default, an unknown field in strict mode."""
-    support: Support
-    """served; ignored: checked, then without effect and listed as such; refused: 400 unless null or neutral."""
-    neutral: tuple[Any, ...]
-    """Values of an ignored or refused field that ask for nothing."""
-    meaning: str
-    source: str
-    grade: Grade
-
-    def __post_init__(self) -> None:
-        """A record agrees with itself: its default is one of its own values. Raises SpecError."""
-        value, bounds = self.default, self.effective
-        if value is not None and not any(fits(value, name) for name in self.types):
-            raise SpecError(f"default={shorten(value)}: is of none of the types {', '.join(self.types)}")
-        if isinstance(value, int | float) and bounds is not None and not bounds.holds(value):
-            raise SpecError(f"default={value}: breaks the effective range {bounds.about()}")
-        if value is not None and self.choices and value not in self.choices:
-            raise SpecError(f"default={shorten(value)}: is none of {', '.join(self.choices)}")
-        if self.extension and self.printed is not None:
-            raise SpecError("printed: an extension is not on the page, so no range of it is printed")
-        if self.neutral and self.support == "served":
-            raise SpecError("neutral: only an ignored or refused field has neutral values")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldSpec:
-    """One field of an answer; `name` is its path, such as `choices[].logprobs.tokens`."""
-
-    name: str
-    types: tuple[str, ...]
-    required: bool
-    nullable: bool
-    choices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointSpec:
-    """One path: what it takes and what it answers, whole and as chunks of a stream."""
-
-    name: str
-    path: str
-    kind: Kind
-    id_prefix: str
-    object: str
-    chunk_object: str
-    parameters: Mapping[str, ParameterSpec]
-    response: Mapping[str, FieldSpec]
-    chunk: Mapping[str, FieldSpec]
-
-    def __post_init__(self) -> None:
-        if not self.path.startswith("/"):
-            raise SpecError(f"path={self.path!r}: must start with '/'")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """A behaviour that can be read in more than one way."""
-
-    printed: str
-    effective: str
-    source: str
-    grade: Grade
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """How one kind of failure is reported; an empty code is null."""
-
-    status: int
-    type: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auth:
-    """The header that carries the key, and the word before it."""
-
-    header: str
-    scheme: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSpec:
-    """One file of `specs/providers/`."""
-
-    name: str
-    title: str
-    version: str
-    """Which edition of the page was read."""
-    source: str
-    engine: str
-    """Name of an engine file, or "unknown": then `reference` samples."""
-    envelope: Envelope
-    """Shape of an error's body."""
-    auth: Auth
-    errors: Mapping[str, Failure]
-    behaviours: Mapping[str, Reading]
-    endpoints: Mapping[str, EndpointSpec]
-
-    def reading(self, behaviour: str, *, strict: bool = False) -> str:
-        """The reading of a behaviour that is served: the printed one in strict mode."""
-        found = self.behaviours[behaviour]
-        return found.printed if strict else found.effective
+__all__ = [
+    "BEHAVIOURS", "FAILURES", "Auth", "EndpointSpec", "Failure", "FieldSpec", "ParameterSpec", "ProviderSpec",
+    "Reading", "provider", "provider_from", "providers",
+]  # fmt: skip
 
 
 def providers() -> tuple[str, ...]:
@@ -191,11 +47,21 @@ def _shipped(name: str) -> ProviderSpec:
     return provider_from(read(path), path.name)
 
 
+@cache
+def _shared() -> Mapping[str, Any]:
+    """`specs/fields.toml`: fields, groups of fields, usual behaviours."""
+    return MappingProxyType(read(folder() / "fields.toml"))
+
+
 def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
     """A ProviderSpec from a parsed file; `where` is its name for errors. Raises SpecError naming file and key."""
-    rest = dict(data)
+    rest = {**_USUAL_PROVIDER, **data}
     sections = {key: _table(rest.pop(key, None), f"{where}: {key}") for key in _SECTIONS}
-    built: dict[str, Any] = {"auth": from_table(Auth, sections["auth"], f"{where} [auth]")}
+    sections["behaviours"] = {**_shared()["behaviours"], **sections["behaviours"]}
+    built: dict[str, Any] = {
+        "auth": _listed(rest.pop("auth", None), Auth, f"{where} [[auth]]", printed=True),
+        "known": _listed(rest.pop("known"), KnownDifference, f"{where} [[known]]"),
+    }
     for key, cls, wanted in (("errors", Failure, FAILURES), ("behaviours", Reading, tuple(BEHAVIOURS))):
         section = sections[key]
         for name in section:
@@ -212,13 +78,33 @@ def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
     return from_table(ProviderSpec, rest, where, **built)
 
 
-_SECTIONS: Final = ("auth", "errors", "behaviours", "endpoints")
+_SECTIONS: Final = ("errors", "behaviours", "endpoints")
+# What a file that does not say otherwise means: TOML has no null, and fifty times "nullable = false" hides the rest.
+_USUAL_PROVIDER: Final[Mapping[str, Any]] = MappingProxyType(
+    {"models_path": "/v1/models", "models_shape": "openai", "model_names": "plain", "known": []}
+)
+_USUAL: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "required": False, "nullable": False, "choices": [], "pattern": "", "integral": False, "truncated": False,
+        "extension": False, "secret": False, "support": "served",
+    }
+)  # fmt: skip
+_USUAL_FIELD: Final[Mapping[str, Any]] = MappingProxyType(
+    {"required": True, "nullable": False, "choices": [], "extension": False, "source": "page", "grade": "A"}
+)
 
 
 def _table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SpecError(f"{where} is missing" if value is None else f"{where}={shorten(value)}: must be a table")
     return dict(value)
+
+
+def _listed(value: object, cls: type[Any], where: str, **usual: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise SpecError(f"{where} is missing" if value is None else f"{where}={shorten(value)}: must be a list")
+    entries = (_table(entry, f"{where} {i}") for i, entry in enumerate(value))
+    return tuple(from_table(cls, {**usual, **entry}, f"{where} {i}") for i, entry in enumerate(entries))
 
 
 def _each(section: object, where: str, make: Callable[[str, dict[str, Any], str], Any]) -> Mapping[str, Any]:
@@ -229,41 +115,50 @@ def _each(section: object, where: str, make: Callable[[str, dict[str, Any], str]
 
 
 def _endpoint(name: str, table: dict[str, Any], where: str) -> EndpointSpec:
-    parameters = _each(table.pop("parameters", None), f"{where}.parameters", _parameter)
-    response = _each(table.pop("response", None), f"{where}.response", _field)
-    chunk = _each(table.pop("chunk", None), f"{where}.chunk", _field)
-    built: dict[str, Any] = {"name": name, "parameters": parameters, "response": response, "chunk": chunk}
-    return from_table(EndpointSpec, table, where, **built)
+    built: dict[str, Any] = {"name": name}
+    for key, make in (("parameters", _parameter), ("response", _field), ("chunk", _field)):
+        own = _table(table.pop(key, None), f"{where}.{key}")
+        shared = _groups(own.pop("groups", []), key, f"{where}.{key}")
+        built[key] = _each(
+            {**own, **{name: record for name, record in shared.items() if name not in own}}, f"{where}.{key}", make
+        )
+    usual: dict[str, Any] = {"printed_id_prefix": table.get("id_prefix"), "merged": []}
+    return from_table(EndpointSpec, {**usual, **table}, where, **built)
 
 
-# What a record that does not say otherwise means: TOML has no null, and fifty times "nullable = false" hides the rest.
-_USUAL: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "required": False,
-        "nullable": False,
-        "choices": [],
-        "integral": False,
-        "extension": False,
-        "support": "served",
-    }
-)
+def _groups(wanted: object, key: str, where: str) -> dict[str, Any]:
+    """The records of the shared groups that an endpoint takes as they are; its own records come before them."""
+    known = _shared()["groups"][key]
+    if not isinstance(wanted, list):
+        raise SpecError(f"{where}: groups={shorten(wanted)}: must be a list")
+    found: dict[str, Any] = {}
+    for group in wanted:
+        if group not in known:
+            raise SpecError(f"{where}: groups: {shorten(group)} is none of {', '.join(known)}")
+        found |= known[group]
+    return found
 
 
 def _parameter(name: str, table: dict[str, Any], where: str) -> ParameterSpec:
+    table = {**_shared()["fields"].get(table.pop("like", name), {}), **table}
     ranges = {key: _parsed(table, key, where) for key in ("printed", "effective", "length", "item_length")}
-    table.setdefault("means", name)
-    table.setdefault("printed_types", table.get("types", []))
     _check_types(table, where)
     default, neutral = table.pop("default", None), table.pop("neutral", [])
     if not isinstance(neutral, list):
         raise SpecError(f"{where}: neutral={shorten(neutral)}: must be a list")
-    built: dict[str, Any] = {"name": name, "default": default, "neutral": tuple(neutral), **ranges}
-    return from_table(ParameterSpec, {**_USUAL, **table}, where, **built)
+    table = {"means": name, **_USUAL, **table}
+    for key in ("types", "required", "nullable"):
+        if key in table:
+            table.setdefault(f"printed_{key}", table[key])
+    return from_table(ParameterSpec, table, where, name=name, default=default, neutral=tuple(neutral), **ranges)
 
 
 def _field(name: str, table: dict[str, Any], where: str) -> FieldSpec:
     _check_types(table, where)
-    return from_table(FieldSpec, {"required": True, "nullable": False, "choices": [], **table}, where, name=name)
+    table = {**_USUAL_FIELD, **table}
+    table.setdefault("absent", "null" if table["nullable"] else "omit")
+    table.setdefault("printed_types", table.get("types"))
+    return from_table(FieldSpec, table, where, name=name)
 
 
 def _parsed(table: dict[str, Any], key: str, where: str) -> Range | None:

@@ -1,0 +1,188 @@
+"""What a provider's API promises, as frozen records. Knows nothing of HTTP, of TOML or of any provider.
+
+Every bound and every behaviour is kept twice: `printed` is what the page says, `effective` what a careful reader makes
+of it, with a grade of the evidence for that reading. Strict mode serves the printed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from refsample.errors import SpecError, shorten
+from refsample.spec.notation import Range, fits
+from refsample.spec.types import KnownDifference
+
+Grade = Literal["A", "B", "C", "run", "3p"]
+"""A: the provider's own page; B: upstream specification or engine; C: inference; run: executed; 3p: a third party."""
+Support = Literal["served", "ignored", "refused"]
+Kind = Literal["completions", "chat"]
+Envelope = Literal["openai", "vllm", "novita", "scale"]
+Absent = Literal["null", "empty", "omit"]
+LogprobsShape = Literal["legacy", "chat", "bare"]
+"""Arrays side by side; an object per token; numbers alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSpec:
+    """One request field. `name` may reach inside: `stream_options.include_usage`, `messages[].role`."""
+
+    name: str
+    means: str
+    """The library's name for it where the provider calls it otherwise; several fields may mean the same."""
+    types: tuple[str, ...]
+    printed_types: tuple[str, ...]
+    required: bool
+    printed_required: bool
+    nullable: bool
+    printed_nullable: bool
+    default: Any
+    """The provider's default; None where there is none."""
+    printed: Range | None
+    effective: Range | None
+    length: Range | None
+    """How many entries an array may hold."""
+    item_length: Range | None
+    """How many characters a string, or each string of an array, may hold."""
+    pattern: str
+    """Regular expression that a string has to match as a whole; empty: any."""
+    choices: tuple[str, ...]
+    """The only strings allowed; empty: any."""
+    integral: bool
+    """50.0 is taken as the integer 50."""
+    truncated: bool
+    """A fraction is cut off and the field listed as ignored in part; strict mode refuses it."""
+    extension: bool
+    """Not on the provider's page: taken by default, an unknown field in strict mode."""
+    secret: bool
+    """Its value is never shown, kept or repeated."""
+    support: Support
+    """served; ignored: checked, then without effect and listed as such; refused: 400 unless null or neutral."""
+    neutral: tuple[Any, ...]
+    """Values of an ignored or refused field that ask for nothing."""
+    meaning: str
+    source: str
+    grade: Grade
+
+    def __post_init__(self) -> None:
+        """A record agrees with itself: its default is one of its own values. Raises SpecError."""
+        value, bounds = self.default, self.effective
+        if value is not None and not any(fits(value, name) for name in self.types):
+            raise SpecError(f"default={shorten(value)}: is of none of the types {', '.join(self.types)}")
+        if isinstance(value, int | float) and bounds is not None and not bounds.holds(value):
+            raise SpecError(f"default={value}: breaks the effective range {bounds.about()}")
+        if value is not None and self.choices and value not in self.choices:
+            raise SpecError(f"default={shorten(value)}: is none of {', '.join(self.choices)}")
+        if self.extension and self.printed is not None:
+            raise SpecError("printed: an extension is not on the page, so no range of it is printed")
+        if self.neutral and self.support == "served":
+            raise SpecError("neutral: only an ignored or refused field has neutral values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSpec:
+    """One field of an answer; `name` is its path, such as `choices[].logprobs.tokens`."""
+
+    name: str
+    types: tuple[str, ...]
+    printed_types: tuple[str, ...]
+    required: bool
+    nullable: bool
+    choices: tuple[str, ...]
+    absent: Absent
+    """What an answer shows where there is nothing: null, [] or no key."""
+    extension: bool
+    """Not on the page; real answers have it."""
+    source: str
+    grade: Grade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    """One path: what it takes and what it answers, whole and as chunks of a stream."""
+
+    name: str
+    path: str
+    kind: Kind
+    id_prefix: str
+    printed_id_prefix: str
+    object: str
+    chunk_object: str
+    logprobs: LogprobsShape
+    merged: tuple[str, ...]
+    """Fields whose object is merged into the body; a key in both places must have one value."""
+    parameters: Mapping[str, ParameterSpec]
+    response: Mapping[str, FieldSpec]
+    chunk: Mapping[str, FieldSpec]
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise SpecError(f"path={self.path!r}: must start with '/'")
+        for name in self.merged:
+            if name not in self.parameters:
+                raise SpecError(f"merged={name!r}: is no parameter of this endpoint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A behaviour that can be read in more than one way."""
+
+    printed: str
+    effective: str
+    source: str
+    grade: Grade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How one kind of failure is reported; an empty code is null."""
+
+    status: int
+    type: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """One place that may carry the key, and the word before it."""
+
+    place: Literal["header", "body"]
+    name: str
+    """Header or body field, in lower case."""
+    scheme: str
+    """`Bearer`, or empty: the key alone."""
+    printed: bool
+    """On the page: the places that strict mode takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSpec:
+    """One file of `specs/providers/`."""
+
+    name: str
+    title: str
+    version: str
+    """Which edition of the page was read."""
+    source: str
+    engine: str
+    """Name of an engine file, or "unknown": then `reference` samples."""
+    envelope: Envelope
+    """Shape of an error's body: see `refsample.api.errors`."""
+    models_path: str
+    """Path of the list of models; empty: none."""
+    models_shape: Literal["openai", "names"]
+    """A list object of cards, or a bare array of names."""
+    model_names: Literal["plain", "vendor"]
+    """vendor: also `vendor/model` and `vendor/model/deployment`."""
+    auth: tuple[Auth, ...]
+    """Any one of them is enough."""
+    errors: Mapping[str, Failure]
+    behaviours: Mapping[str, Reading]
+    known: tuple[KnownDifference, ...]
+    endpoints: Mapping[str, EndpointSpec]
+
+    def reading(self, behaviour: str, *, strict: bool = False) -> str:
+        """The reading of a behaviour that is served: the printed one in strict mode."""
+        found = self.behaviours[behaviour]
+        return found.printed if strict else found.effective
