@@ -32,6 +32,9 @@ _RENDER_ERRORS = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
 
+_END_MARK = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Stands after the text that is to be continued while the template runs; the word is transformers'."""
+
 Clock = Callable[[], datetime]
 
 
@@ -120,29 +123,49 @@ class ChatTemplate:
         self,
         messages: Sequence[Mapping[str, object]],
         *,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
         tools: Sequence[Mapping[str, object]] | None = None,
         **kwargs: object,
     ) -> str:
         """The text of a conversation. With `tools`, the folder's `tool_use` template is taken where there is one.
 
+        `add_generation_prompt`: end with what opens an answer; by default so, unless `continue_final_message` asks that
+        the text ends where the last message does, for that message is the beginning of the answer.
+        Arguments of tool calls that are JSON text reach the template as objects, as it expects them (vLLM does so too).
         Whatever the template refuses or cannot do is a ParameterError on `messages`.
         """
+        opens = not continue_final_message if add_generation_prompt is None else add_generation_prompt
         if tools is not None and "tool_use" in self.named and self.name == "default":
             return self.named["tool_use"].render(
-                messages, add_generation_prompt=add_generation_prompt, tools=tools, **kwargs
+                messages,
+                add_generation_prompt=opens,
+                continue_final_message=continue_final_message,
+                tools=tools,
+                **kwargs,
             )
         if self.compiled is None:
             rule = f"this model has no default chat template, only {', '.join(sorted(self.named))}: name one"
             raise ParameterError("template", None, rule, f"chat template {self.name}")
+        if opens and continue_final_message:
+            rule = "cannot be combined with add_generation_prompt: that would open a new message"
+            raise ParameterError("continue_final_message", True, rule)
+        turns = [_message(message, f"messages[{index}]") for index, message in enumerate(_checked(messages))]
+        last = _mark_end(turns, self.source) if continue_final_message else ""
         values = {
             **self.specials,
             **kwargs,
-            "messages": [_message(message) for message in _checked(messages)],
+            "messages": turns,
             "tools": None if tools is None else [dict(tool) for tool in tools],
             "documents": kwargs.get("documents"),
-            "add_generation_prompt": add_generation_prompt,
+            "add_generation_prompt": opens,
         }
+        text = self._text(values, messages)
+        return _cut_at_end(text, last) if continue_final_message else text
+
+    def _text(self, values: Mapping[str, object], messages: Sequence[Mapping[str, object]]) -> str:
+        """What the template writes."""
+        assert self.compiled is not None
         pieces: list[str] = []
         size = 0
         try:
@@ -167,11 +190,60 @@ def _checked(messages: object) -> Sequence[Mapping[str, object]]:
     return messages
 
 
-def _message(message: Mapping[str, object]) -> dict[str, object]:
+def _message(message: Mapping[str, object], place: str) -> dict[str, object]:
     """A message as transformers 5 hands it on: null fields left out, reasoning under each of its usual names."""
     kept = {key: value for key, value in message.items() if value is not None}
+    calls = kept.get("tool_calls")
+    if isinstance(calls, Sequence) and not isinstance(calls, str):
+        kept["tool_calls"] = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
     reasoning = next((kept[name] for name in _REASONING if name in kept), None)
     return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
+
+
+def _call(call: object, place: str) -> object:
+    """A tool call whose arguments, if they are text, are read as the JSON object that they have to be."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    text = function.get("arguments") if isinstance(function, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not isinstance(text, str):
+        return call
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ParameterError(f"{place}.function.arguments", text, "must be the text of a JSON object")
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _mark_end(turns: list[dict[str, object]], source: str) -> str:
+    """Puts a mark after the last message's text (its last part's, if it has parts) and returns that text."""
+    content = turns[-1].get("content")
+    if "content" not in source:
+        raise _no_end("the template never reads content")
+    if isinstance(content, str):
+        turns[-1]["content"] = content + _END_MARK
+        return content
+    parts = list(content) if isinstance(content, Sequence) else []
+    for index in range(len(parts) - 1, -1, -1):
+        text = parts[index].get("text") if isinstance(parts[index], Mapping) else None
+        if isinstance(text, str):
+            parts[index] = {**parts[index], "text": text + _END_MARK}
+            turns[-1]["content"] = parts
+            return text
+    raise _no_end("it has no text")
+
+
+def _cut_at_end(text: str, last: str) -> str:
+    """`text` up to the mark. A template that trims messages takes the mark's space: then no space stays before it."""
+    mark = _END_MARK.strip()
+    if last.strip() not in text or mark not in text:
+        raise _no_end("it does not appear in what the template writes")
+    at = text.rindex(mark)
+    return text[:at] if text.startswith(_END_MARK, at) else text[:at].rstrip()
+
+
+def _no_end(reason: str) -> ParameterError:
+    return ParameterError("continue_final_message", True, f"the last message cannot be continued: {reason}")
 
 
 def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate | None:

@@ -19,14 +19,29 @@ SPECIALS = (END, "<|system|>", "<|user|>", "<|assistant|>", "<|fim_prefix|>", "<
 VOCABULARY = 3072
 CONTEXT = 1024
 TEMPLATE = (
+    "{% if tools %}{{ '<|system|>Tools:' }}"
+    "{% for tool in tools %}{{ '\n' + (tool['function'] | tojson) }}{% endfor %}"
+    "{{ '<|endoftext|>' }}{% endif %}"
     "{% for message in messages %}"
-    "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
-    "{{ raise_exception('unknown role ' + message['role'] + ': one of system, user, assistant') }}"
-    "{% endif %}"
+    "{% if message['role'] == 'tool' %}"
+    "{{ '<|user|><tool_response>\n' + message['content'] + '\n</tool_response><|endoftext|>' }}"
+    "{% elif message['role'] not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('unknown role ' + message['role'] + ': one of system, user, assistant, tool') }}"
+    "{% elif message['tool_calls'] %}"
+    "{{ '<|assistant|>' + (message['content'] or '') }}"
+    "{% for call in message['tool_calls'] %}"
+    "{{ '' if loop.first else '\n' }}"
+    "{{ '<tool_call>\n{\"name\": ' + (call['function']['name'] | tojson) }}"
+    "{{ ', \"arguments\": ' + (call['function']['arguments'] | tojson) + '}\n</tool_call>' }}"
+    "{% endfor %}"
+    "{{ '<|endoftext|>' }}"
+    "{% else %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|endoftext|>' }}"
+    "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+"""Conversations as the corpus writes them. Tools, calls and their results too, which no document of it holds."""
 
 
 def _ascii_texts(seed: int, count: int) -> Iterator[str]:

@@ -102,5 +102,22 @@ def test_the_template_writes_what_the_corpus_is_written_in() -> None:
 def test_the_template_refuses_other_roles() -> None:
     template = load_template(FOLDER)
     assert template is not None
-    with pytest.raises(ParameterError, match="unknown role tool: one of system, user, assistant"):
-        template.render([{"role": "tool", "content": "x"}])
+    with pytest.raises(ParameterError, match="unknown role critic: one of system, user, assistant, tool"):
+        template.render([{"role": "critic", "content": "x"}])
+
+
+def test_the_template_writes_calls_and_their_results() -> None:
+    template = load_template(FOLDER)
+    assert template is not None
+    call = {"id": "c1", "type": "function", "function": {"name": "sum", "arguments": '{"of": [1, 2]}'}}
+    messages = [
+        {"role": "user", "content": "1+2?"},
+        {"role": "assistant", "content": None, "tool_calls": [call, call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+    ]
+    written = '<tool_call>\n{"name": "sum", "arguments": {"of": [1, 2]}}\n</tool_call>'
+    assert template.render(messages, tools=[{"type": "function", "function": {"name": "sum"}}]) == (
+        '<|system|>Tools:\n{"name": "sum"}<|endoftext|><|user|>1+2?<|endoftext|>'
+        f"<|assistant|>{written}\n{written}<|endoftext|>"
+        "<|user|><tool_response>\n3\n</tool_response><|endoftext|><|assistant|>"
+    )
