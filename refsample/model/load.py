@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from refsample.errors import MissingFileError
 from refsample.model.config import read_config
+from refsample.model.lora import TENSORS
 from refsample.model.numerics import FLOAT32
+from refsample.model.peft import CONFIG
 from refsample.model.rope import Angles
 from refsample.model.tensors import INDEX, SINGLE, foreign_weights
 from refsample.model.transformer import Transformer
@@ -41,7 +44,20 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     weights = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
     templates = (*sorted(folder.glob("*.jinja")), *sorted((folder / "additional_chat_templates").glob("*.jinja")))
-    for path in (*(folder / name for name in _SMALL), *templates, folder / INDEX, *weights):
+    _take_up(digest, folder, (*(folder / name for name in _SMALL), *templates, folder / INDEX, *weights))
+    return digest.hexdigest()
+
+
+def adapter_fingerprint(base: str, folder: Path) -> str:
+    """sha256 (hex) over the fingerprint of the base and the files of an adapter."""
+    digest = hashlib.sha256(f"{base}\0".encode())
+    _take_up(digest, Path(folder), (Path(folder) / CONFIG, Path(folder) / TENSORS))
+    return digest.hexdigest()
+
+
+def _take_up(digest: hashlib._Hash, folder: Path, paths: Iterable[Path]) -> None:
+    """Name, size and content of the files that are there."""
+    for path in paths:
         if not path.is_file():
             continue
         size = path.stat().st_size
@@ -55,4 +71,3 @@ def fingerprint(folder: Path) -> str:
             for n in range(_SAMPLES):
                 file.seek((size - _SAMPLE) * n // (_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()

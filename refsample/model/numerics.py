@@ -34,6 +34,9 @@ class Arithmetic:
     prepare: Callable[[Weights], Weights]
     linear: Callable[[Array, Array, Array, Array], None]
     """(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
+    low_rank: Callable[[Array, Array, Array, Array], None]
+    """The same for the factors of an adapter, which no emulation rounds: what they add is rounded with the sum alone,
+    as PEFT does, whose factors stay float32 beside a base in bfloat16 or 4 bits."""
     rms_norm: Callable[[Array, Array, float, Array], None]
     """(x [N, C], weight [C], eps, out [N, C])"""
     rotate: Callable[[Array, Array, Array, Array], None]
@@ -124,6 +127,7 @@ FLOAT32 = Arithmetic(
     dtype=np.float32,
     prepare=_as_is,
     linear=linear,
+    low_rank=linear,
     rms_norm=rms_norm,
     rotate=rotate,
     silu_gate=silu_gate,
@@ -136,6 +140,7 @@ FLOAT64 = Arithmetic(
     dtype=np.float64,
     prepare=_float64,
     linear=define_linear,
+    low_rank=define_linear,
     rms_norm=define_rms_norm,
     rotate=define_rotate,
     silu_gate=define_silu_gate,
@@ -178,6 +183,7 @@ BF16 = Arithmetic(
     dtype=np.float32,
     prepare=_bf16,
     linear=_linear_bf16,
+    low_rank=linear,
     rms_norm=_rms_norm_bf16,
     rotate=_rotate_bf16,
     silu_gate=_silu_gate_bf16,

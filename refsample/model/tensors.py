@@ -55,8 +55,20 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return _open_folder(folder)
     except OSError as error:  # a directory, a name too long, no permission, ...
-        name = shorten(Path(error.filename or "").name)
-        raise CorruptFileError(f"{folder}: {name} cannot be read: {error.strerror}") from None
+        raise _unreadable(folder, error) from None
+
+
+def open_file(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one file. CorruptFileError, UnsupportedModelError."""
+    try:
+        return _open_file(path)
+    except OSError as error:
+        raise _unreadable(path.parent, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> CorruptFileError:
+    name = shorten(Path(error.filename or "").name)
+    return CorruptFileError(f"{folder}: {name} cannot be read: {error.strerror}")
 
 
 def _open_folder(folder: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ whichever sequences stand beside each other (float32, bf16, int4-g32; float64 go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,12 +18,14 @@ from refsample.checks import room, token_id
 from refsample.errors import ParameterError
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
+from refsample.model.lora import Adapter, LowRank
 from refsample.model.numerics import ARITHMETICS, Arithmetic
 from refsample.model.rope import Angles
 from refsample.model.weights import Layer, Projection, Weights
 from refsample_kernels.lanes import widen
 
 Ids = Sequence[int] | NDArray[Any]
+_NO_BIAS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,8 @@ class Transformer:
     """As the files hold them."""
     arithmetic: Arithmetic
     angles: Angles
+    adapter: Adapter | None = None
+    """Added to products as they are computed; the weights are those of the base, whoever else runs them."""
 
     @property
     def precision(self) -> str:
@@ -63,6 +67,12 @@ class Transformer:
             raise ParameterError("precision", name, f"must be one of {', '.join(ARITHMETICS)}")
         arithmetic = ARITHMETICS[name]
         return replace(self, weights=arithmetic.prepare(self.source), arithmetic=arithmetic)
+
+    def with_adapter(self, adapter: Adapter | None) -> Transformer:
+        """The same weights, in the same memory, with this adapter (None: with none) instead of any it had."""
+        if adapter is not None and len(adapter.layers) != len(self.weights.layers):
+            raise ValueError(f"adapter: of {len(adapter.layers)} layers, the model has {len(self.weights.layers)}")
+        return replace(self, adapter=adapter)
 
     def new_cache(self, capacity: int | None = None) -> Cache:
         """An empty cache; it grows as needed up to config.max_position tokens."""
@@ -90,7 +100,7 @@ class Transformer:
         )  # [N]
         caches = [cache for _, cache in segments]
         batch = _Batch(self.angles.at(positions, self.arithmetic.dtype), spans, caches)
-        x = self.arithmetic.settle(widen(self.weights.embedding[ids]).astype(self.arithmetic.dtype))  # [N, C]
+        x = self._embed(ids)
         for number, layer in enumerate(self.weights.layers):
             x = self._block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
@@ -98,27 +108,39 @@ class Transformer:
         if rows == "last":
             x = x[[span.stop - 1 for span in spans]]  # [segments, C]
             spans = [slice(n, n + 1) for n in range(len(spans))]
-        logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head)  # [N, V]
+        extra = None if self.adapter is None else self.adapter.head
+        logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head, extra)  # [N, V]
         return [logits[span] for span in spans]
+
+    def _embed(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """ids [N] -> [N, C]."""
+        x = self.arithmetic.settle(widen(self.weights.embedding[ids]).astype(self.arithmetic.dtype))  # [N, C]
+        if self.adapter is None or self.adapter.embedding is None:
+            return x
+        extra = self.adapter.embedding
+        return self._with_product(x, widen(extra.down[ids]).astype(self.arithmetic.dtype), extra)
 
     def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
         math, settle = self.arithmetic, self.arithmetic.settle
+        extra: Mapping[str, LowRank] = {} if self.adapter is None else self.adapter.layers[number]
         normed = self._norm(x, layer.attention_norm)
         mixed = self._attend(layer, number, normed, batch)  # [N, HD]
-        x = settle(x + self._linear(mixed, layer.o))
+        x = settle(x + self._linear(mixed, layer.o, extra.get("o")))
         normed = self._norm(x, layer.mlp_norm)
-        gate, up = self._linear(normed, layer.gate), self._linear(normed, layer.up)  # [N, F]
+        gate = self._linear(normed, layer.gate, extra.get("gate"))  # [N, F]
+        up = self._linear(normed, layer.up, extra.get("up"))  # [N, F]
         gated = np.empty_like(gate)  # [N, F]
         math.silu_gate(gate, up, gated)
-        return settle(x + self._linear(gated, layer.down))
+        return settle(x + self._linear(gated, layer.down, extra.get("down")))
 
     def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """Attention of the normed rows x [N, C]; their keys and values go into the caches."""
         c, math = self.config, self.arithmetic
-        q = self._linear(x, layer.q).reshape(-1, c.heads, c.head_width)  # [N, H, D]
-        k = self._linear(x, layer.k).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
-        v = self._linear(x, layer.v).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        extra: Mapping[str, LowRank] = {} if self.adapter is None else self.adapter.layers[number]
+        q = self._linear(x, layer.q, extra.get("q")).reshape(-1, c.heads, c.head_width)  # [N, H, D]
+        k = self._linear(x, layer.k, extra.get("k")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        v = self._linear(x, layer.v, extra.get("v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
         turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)  # as q, k and q
         math.rotate(q, *batch.turns, turned_q)
         math.rotate(k, *batch.turns, turned_k)
@@ -131,10 +153,20 @@ class Transformer:
             math.attention(turned_q[span], keys, values, start, scale, out[span])
         return out.reshape(len(x), -1)  # [N, HD]
 
-    def _linear(self, x: NDArray[Any], projection: Projection) -> NDArray[Any]:
+    def _linear(self, x: NDArray[Any], projection: Projection, extra: LowRank | None = None) -> NDArray[Any]:
         out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)  # [N, out]
         self.arithmetic.linear(x, projection.weight, projection.bias, out)
-        return out
+        if extra is None:
+            return out
+        inner = np.empty((len(x), len(extra.down)), out.dtype)  # [N, r]
+        self.arithmetic.low_rank(x, extra.down, _NO_BIAS, inner)
+        return self._with_product(out, inner, extra)
+
+    def _with_product(self, x: NDArray[Any], inner: NDArray[Any], extra: LowRank) -> NDArray[Any]:
+        """x [N, out] and what an adapter makes of its inner values [N, r]."""
+        product = np.empty_like(x)  # [N, out]
+        self.arithmetic.low_rank(inner, extra.up, _NO_BIAS, product)
+        return self.arithmetic.settle(x + product.dtype.type(extra.scale) * product)
 
     def _norm(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
         out = np.empty_like(x)  # [N, C]
