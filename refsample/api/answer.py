@@ -1,4 +1,4 @@
-"""From a body to finished choices: the model it names, seeds, best_of, echo's logprobs. Knows no response shape."""
+"""From a body to finished choices: the model it names, seeds, time limits, best_of. Knows no response shape."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refsample import __version__
-from refsample.api.prompts import encode_prompts, fit_context
+from refsample.api.catalog import resolve as resolve_model
+from refsample.api.prompts import encode_prompts, fit_context, predicted
 from refsample.api.types import Request
 from refsample.api.validate import parse
-from refsample.errors import ParameterError, UnknownModelError
+from refsample.errors import ParameterError, RequestTimeoutError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.prefill import rows_of
-from refsample.generation.scoring import prompt_logprobs
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
@@ -48,6 +48,8 @@ class Job:
     """The seed in effect, drawn here if the request has none."""
     events: Events
     """The tokens, computed while this is iterated; closing it stops the work."""
+    deadline: float | None
+    """On the monotonic clock, in seconds; None: somebody waits for however long it takes."""
     id: str
     created: int
     fingerprint: str
@@ -61,7 +63,9 @@ class Choice:
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[LogprobRow] = field(default_factory=list)
-    finish_reason: str = "length"  # of a choice that may not hold a single token
+    finish_reason: str = "length"  # of a choice that may not hold a single token, or ran out of time
+    stop_reason: str | int | None = None
+    """The stop string or stop id that ended it."""
 
     @property
     def text(self) -> str:
@@ -69,9 +73,11 @@ class Choice:
         return "".join(self.texts)
 
 
-def default_behaviour(provider: ProviderSpec) -> Behaviour:
-    """An honest server of this provider."""
-    return Behaviour(semantics=resolve("reference" if provider.engine == "unknown" else provider.engine))
+def default_behaviour(provider: ProviderSpec, *, strict: bool = False) -> Behaviour:
+    """An honest server of this provider: its engine's rules, but where its own page says otherwise."""
+    semantics = resolve("reference" if provider.engine == "unknown" else provider.engine)
+    rule = provider.reading("top_p_rule", strict=strict)
+    return Behaviour(semantics=replace(semantics, top_p_rule="gt" if rule == "gt" else "ge"))
 
 
 def ready(
@@ -86,10 +92,10 @@ def ready(
     """All that can refuse a body that names one of `models`. Raises ParameterError (a ContextLengthError too),
     UnknownModelError."""
     name = body.get("model") if isinstance(body, Mapping) else None
-    model = models.get(name) if isinstance(name, str) else None
-    if isinstance(name, str) and name and model is None:
-        raise UnknownModelError(name, tuple(models))
-    request = parse(body, page, endpoint.name, strict=strict, model=model, model_required=True)
+    flaws, model = behaviour.flaws, None
+    if isinstance(name, str) and name:
+        model = resolve_model(name, models, page, any_name="unknown_model_accepted" in flaws)
+    request = parse(body, page, endpoint.name, strict=strict, model=model, model_required=True, flaws=flaws)
     if model is None:
         raise ParameterError("model", name, "must be the name of a model", page.title)
     return prepare(model, request, behaviour)
@@ -97,9 +103,15 @@ def ready(
 
 def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     """Everything up to the first forward pass. Raises ParameterError, ContextLengthError."""
+    asked, deadline = request.generation, None
+    if request.timeout_s is not None:
+        deadline = time.monotonic() + request.timeout_s
+    if "greedy_n_refused" in behaviour.flaws and asked.n > 1 and asked.sampling.temperature == 0:
+        raise ParameterError(request.fields.name("n"), asked.n, "must be 1 with temperature 0", request.provider.title)
     prompts = encode_prompts(model, request, behaviour)
-    params = fit_context(prompts, model, request, request.generation)
+    params = fit_context(prompts, model, request, replace(asked, prediction=predicted(model, request)))
     events = generate_events(model, prompts, replace(params, n=request.best_of), behaviour)
+    endpoint = request.endpoint
     return Job(
         model=model,
         request=request,
@@ -108,10 +120,23 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
         params=events.params,
         seed=events.seed,
         events=events,
-        id=request.endpoint.id_prefix + secrets.token_hex(12),
+        deadline=deadline,
+        id=(endpoint.printed_id_prefix if request.strict else endpoint.id_prefix) + secrets.token_hex(12),
         created=int(time.time()),
         fingerprint=fingerprint(model, behaviour),
     )
+
+
+def in_time(job: Job, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
+    """The events until the request's own time is over. Then RequestTimeoutError, or an early end where the provider's
+    page gives the text so far."""
+    request = job.request
+    for event in events:
+        if job.deadline is not None and time.monotonic() >= job.deadline and request.timeout_s is not None:
+            if request.provider.reading("timeout", strict=request.strict) == "text_so_far":
+                return
+            raise RequestTimeoutError(request.timeout_s)
+        yield event
 
 
 def fingerprint(model: Model, behaviour: Behaviour) -> str:
@@ -121,8 +146,8 @@ def fingerprint(model: Model, behaviour: Behaviour) -> str:
     return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def collect(job: Job, events: Iterable[TokenEvent]) -> tuple[list[Choice], int]:
-    """The choices to answer with, by index (prompt by prompt), and how many tokens were sampled for all of them.
+def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
+    """The choices to answer with, by index (prompt by prompt).
 
     With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties.
     """
@@ -135,16 +160,17 @@ def collect(job: Job, events: Iterable[TokenEvent]) -> tuple[list[Choice], int]:
         if event.logprobs is not None:
             choice.logprobs.append(event.logprobs)
         if event.finish_reason is not None:
-            choice.finish_reason = event.finish_reason
-    sampled = sum(len(choice.token_ids) for choice in choices)
+            choice.finish_reason, choice.stop_reason = event.finish_reason, event.stop_reason
     wanted = job.request.generation.n
     if drawn <= wanted:
-        return choices, sampled
+        return choices
     best: list[Choice] = []
     for start in range(0, len(choices), drawn):
-        ranked = sorted(choices[start : start + drawn], key=lambda choice: -_mean_logprob(job, choice))
-        best.extend(ranked[:wanted])
-    return best, sampled
+        candidates = choices[start : start + drawn]
+        if "best_of_ignored" not in job.behaviour.flaws:
+            candidates = sorted(candidates, key=lambda choice: -_mean_logprob(job, choice))
+        best.extend(candidates[:wanted])
+    return best
 
 
 def _mean_logprob(job: Job, choice: Choice) -> float:
@@ -155,18 +181,3 @@ def _mean_logprob(job: Job, choice: Choice) -> float:
     rows = rows_of(job.model.transformer_for(job.behaviour.precision), prompt, choice.token_ids)
     pairs = zip(rows, choice.token_ids, strict=True)
     return float(np.mean([log_softmax(row.astype(np.float64))[token] for row, token in pairs]))
-
-
-def echo(job: Job) -> list[tuple[str, list[LogprobRow]]]:
-    """For each prompt its text (as it was sent, or its ids decoded) and its logprobs, if asked for; [] without echo."""
-    if not job.request.echo:
-        return []
-    decode, behaviour, wanted = job.model.tokenizer.decode, job.behaviour, job.params.logprobs
-    texts = [
-        sent if isinstance(sent, str) else decode(ids)
-        for sent, ids in zip(job.request.prompts, job.prompts, strict=True)
-    ]
-    if wanted is None:
-        return [(text, []) for text in texts]
-    facts = (prompt_logprobs(job.model, ids, wanted, behaviour.semantics, behaviour.precision) for ids in job.prompts)
-    return [(text, list(rows)) for text, rows in zip(texts, facts, strict=True)]

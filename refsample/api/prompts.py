@@ -23,7 +23,7 @@ def encode_prompts(model: Model, request: Request, behaviour: Behaviour) -> tupl
     """Ids of every prompt; a chat is one prompt. Raises ParameterError where a prompt comes out empty."""
     prompts: list[Sequence[int]]
     if request.endpoint.kind == "chat":
-        prompts = [model.prompt_ids(request.messages, behaviour.template)]
+        prompts = [_chat(model, request, behaviour)]
     elif request.suffix is not None:
         prompts = [_fill(model, str(prompt), request) for prompt in request.prompts]
     else:
@@ -34,6 +34,23 @@ def encode_prompts(model: Model, request: Request, behaviour: Behaviour) -> tupl
             rule = "comes out as no token at all: a model needs at least one to continue"
             raise ParameterError(name, request.fields.values.get(name, ...), rule, request.provider.title)
     return tuple(tuple(prompt) for prompt in prompts)
+
+
+def _chat(model: Model, request: Request, behaviour: Behaviour) -> Sequence[int]:
+    asked, tools = request.templating, request.tools
+    text = model.chat_template(behaviour.template).render(
+        request.messages,
+        tools=None if tools is None else tools.offered,
+        add_generation_prompt=asked.add_generation_prompt,
+        continue_final_message=asked.continue_final,
+        **asked.kwargs,
+    )
+    return model.checked_ids(model.tokenizer.encode(text, bos=False), "messages")
+
+
+def predicted(model: Model, request: Request) -> tuple[int, ...]:
+    """Ids of the text that the answer is expected to be; () without one."""
+    return () if request.prediction is None else tuple(model.tokenizer.encode(request.prediction, bos=False))
 
 
 def _plain(model: Model, prompt: str | tuple[int, ...] | None) -> Sequence[int]:

@@ -6,13 +6,17 @@ more chunk without choices. A joined stream is the whole answer, text and logpro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from refsample.api.answer import Job, default_behaviour, echo, prepare
-from refsample.api.chat import chat_logprobs
-from refsample.api.completions import head, legacy_logprobs, replay, usage
+from refsample.api.answer import Job, default_behaviour, in_time, prepare
+from refsample.api.echoes import echo, of_prompts
+from refsample.api.response import head, logprobs, replay
+from refsample.api.shape import fitted, shape_of
+from refsample.api.usage import Tally
 from refsample.api.validate import parse
+from refsample.api.voice import Delta, Voice
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.sequence import TokenEvent
 from refsample.spec.provider import ProviderSpec, provider
@@ -34,78 +38,99 @@ def stream(
 ) -> Iterator[Chunk]:
     """The chunks that answer `body`, as they come; `stream` need not be set in it. Closing the iterator stops the work.
 
-    Raises at once, before the first chunk is asked for: ParameterError (a bad field), ContextLengthError, SpecError.
+    Raises at once, before the first chunk is asked for: ParameterError (a bad field), ContextLengthError, SpecError;
+    and while it is read: RequestTimeoutError.
     """
     page = provider(spec) if isinstance(spec, str) else spec
     asked = {**body, "stream": True} if isinstance(body, Mapping) else body
-    request = parse(asked, page, "chat" if chat else "completions", strict=strict, model=model)
-    job = prepare(model, request, behaviour or default_behaviour(page))
+    served = behaviour or default_behaviour(page, strict=strict)
+    endpoint = "chat" if chat else "completions"
+    request = parse(asked, page, endpoint, strict=strict, model=model, flaws=served.flaws)
+    job = prepare(model, request, served)
     return chunks(job, job.events)
 
 
 def chunks(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
     """The chunks that a job's events make. Only the first carries the key `refsample`."""
-    make: Callable[[Job, Iterable[TokenEvent]], Iterator[Chunk]]
-    make = _chat_choices if job.request.endpoint.kind == "chat" else _completion_choices
-    sampled, first = 0, True
+    request, tally = job.request, Tally(job)
+    shape = shape_of(request.endpoint.chunk, strict=request.strict)
+    start = {**head(job, request.endpoint.chunk_object), "chunk_type": "chunk"}
+    prompts = of_prompts(job)
+    once: dict[str, Any] = {**prompts[0]} if len(prompts) == 1 else {}
+    parts = _Parts(job, prompts)
 
-    def counted() -> Iterator[TokenEvent]:
-        nonlocal sampled
+    def chunk(choices: list[Any], usage: Mapping[str, Any] | None) -> Chunk:
+        made: Chunk = fitted({**start, **once, "choices": choices, "usage": usage}, shape)
+        if not request.include_usage:
+            made.pop("usage", None)
+        return made
+
+    own: Chunk = {"refsample": replay(job)}
+    for part in parts.of(tally.counted(in_time(job, events))):
+        yield {**chunk([part], None), **own}
+        own, once = {}, {}
+    if request.include_usage:
+        yield chunk([], tally.usage())
+
+
+@dataclass(slots=True)
+class _Line:
+    """One choice that is not finished."""
+
+    voice: Voice
+    facts: Chunk
+    """What its first chunk says of its prompt."""
+    offset: int = 0
+    """Characters of its tokens so far."""
+
+
+class _Parts:
+    """Makes the one choice that each chunk shows."""
+
+    def __init__(self, job: Job, prompts: list[dict[str, Any]]) -> None:
+        self._job, self._n = job, job.params.n
+        self._chat = job.request.endpoint.kind == "chat"
+        choices = range(len(job.prompts) * self._n)
+        self._open = {index: _Line(Voice(job), prompts[index // self._n]) for index in choices}
+
+    def of(self, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
+        if self._chat and "role_chunk_missing" not in self._job.behaviour.flaws:
+            for index in self._open:
+                yield self._part(index, {"role": "assistant", "content": "", "refusal": None})
+        echoed = echo(self._job)
+        for index in self._open if echoed else ():
+            text, rows = echoed[index // self._n]
+            yield self._part(index, {"content": text}, rows)
         for event in events:
-            sampled += 1
-            yield event
+            index = event.prompt_index * self._n + event.choice
+            yield from self._said(index, event)
+            if event.finish_reason is not None:
+                yield from self._finish(index, event.finish_reason, event.stop_reason)
+        for index in tuple(self._open):  # max_tokens = 0, or the time is over
+            yield from self._finish(index, "length", None)
 
-    start = head(job, job.request.endpoint.chunk_object)
-    null_usage = {"usage": None} if job.request.include_usage else {}
-    for choice in make(job, counted()):
-        own = {"refsample": replay(job)} if first else {}
-        first = False
-        yield {**start, "choices": [choice], **null_usage, **own}
-    if job.request.include_usage:
-        yield {**start, "choices": [], "usage": usage(job, sampled)}
+    def _said(self, index: int, event: TokenEvent) -> Iterator[Chunk]:
+        rows = None if event.logprobs is None else [event.logprobs]
+        ids: Chunk = {"token_ids": [event.token_id]} if self._job.request.return_token_ids else {}
+        deltas = self._open[index].voice.feed(event.text)
+        if not deltas and (rows or ids):  # a token without a text of its own
+            deltas = [{}] if self._job.request.tools is not None and self._chat else [{"content": ""}]
+        for delta in deltas:
+            yield {**self._part(index, delta, rows), **ids}
+            rows, ids = None, {}
 
+    def _finish(self, index: int, reason: str, stop: str | int | None) -> Iterator[Chunk]:
+        rest, said = self._open[index].voice.finish(reason)
+        for delta in rest:
+            yield self._part(index, delta)
+        yield {**self._part(index, {}), "finish_reason": said, "stop_reason": stop}
+        del self._open[index]
 
-def _completion_choices(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
-    n = job.params.n
-    offsets = [0] * (len(job.prompts) * n)
-
-    def delta(index: int, text: str, rows: list[Any]) -> Chunk:
-        logprobs = legacy_logprobs(job, index // n, rows, offsets[index])
-        if logprobs is not None:
-            offsets[index] += sum(len(token) for token in logprobs["tokens"])
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
-
-    def finish(index: int, reason: str) -> Chunk:
-        return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
-
-    echoed = echo(job)
-    for index in range(len(offsets) if echoed else 0):
-        yield delta(index, *echoed[index // n])
-    open_choices = dict.fromkeys(range(len(offsets)))
-    for event in events:
-        index = event.prompt_index * n + event.choice
-        if event.text or event.logprobs is not None:
-            yield delta(index, event.text, [event.logprobs])
-        if event.finish_reason is not None:
-            del open_choices[index]
-            yield finish(index, event.finish_reason)
-    for index in open_choices:  # max_tokens = 0: no event at all
-        yield finish(index, "length")
-
-
-def _chat_choices(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
-    def choice(index: int, delta: Mapping[str, Any], logprobs: Any = None, finish: str | None = None) -> Chunk:
-        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-
-    open_choices = dict.fromkeys(range(job.params.n))
-    for index in open_choices:
-        yield choice(index, {"role": "assistant", "content": "", "refusal": None})
-    for event in events:
-        if event.text or event.logprobs is not None:
-            rows = [] if event.logprobs is None else [event.logprobs]
-            yield choice(event.choice, {"content": event.text}, chat_logprobs(job, rows))
-        if event.finish_reason is not None:
-            del open_choices[event.choice]
-            yield choice(event.choice, {}, None, event.finish_reason)
-    for index in open_choices:  # max_tokens = 0: no event at all
-        yield choice(index, {}, None, "length")
+    def _part(self, index: int, delta: Delta, rows: Iterable[Any] | None = None) -> Chunk:
+        line = self._open[index]
+        shown = None if rows is None else logprobs(self._job, index // self._n, rows, line.offset)
+        if isinstance(shown, dict) and "tokens" in shown:
+            line.offset += sum(len(token) for token in shown["tokens"])
+        facts, line.facts = line.facts, {}
+        said: Chunk = {"delta": delta} if self._chat else {"text": delta.get("content", "")}
+        return {**facts, "index": index, **said, "logprobs": shown, "finish_reason": None}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from refsample.generation.sequence import GenerationParams
 from refsample.spec.provider import EndpointSpec, ProviderSpec
+
+if TYPE_CHECKING:
+    from refsample.api.tools import ToolSet
 
 
 class _Unset(Enum):
@@ -51,6 +54,17 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Templating:
+    """How the messages become a prompt, beside the messages."""
+
+    add_generation_prompt: bool = True
+    continue_final: bool = False
+    """True: the last message is the beginning of the answer."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One checked request."""
 
@@ -61,12 +75,22 @@ class Request:
     """None where the body left it out, which only a call in process may."""
     prompts: tuple[str | tuple[int, ...] | None, ...]
     """Completions: texts, token ids, or None for the beginning of a new document. Empty for a chat."""
-    messages: tuple[Mapping[str, str], ...]
-    """Chat: role and text of each turn."""
+    messages: tuple[Mapping[str, Any], ...]
+    """Chat: role, text and calls of each turn."""
+    templating: Templating
+    tools: ToolSet | None
+    """What the model may call."""
     generation: GenerationParams
+    """Its grammar is that of the tools or of the answer's format."""
+    prediction: str | None
+    """What the answer is expected to be; its ids need a model's tokenizer."""
+    timeout_s: float | None
     best_of: int
     """Choices drawn per prompt; generation.n of them are answered."""
     echo: bool
+    prompt_logprobs: int | None
+    """Alternatives at each token of the prompt, as vLLM shows them; None: nothing of the prompt."""
+    return_token_ids: bool
     suffix: str | None
     stream: bool
     include_usage: bool

@@ -1,0 +1,51 @@
+"""Counts what an answer cost: prompt tokens, sampled tokens, predicted ones. Knows no text and no shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from refsample.api.answer import Job
+from refsample.generation.sequence import TokenEvent
+
+
+class Tally:
+    """Follows the events of one job and counts them."""
+
+    __slots__ = ("_job", "_sampled")
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._sampled = 0
+
+    def counted(self, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
+        """The same events."""
+        flaws, ends = self._job.behaviour.flaws, self._job.model.tokenizer.eos_token_ids
+        for event in events:
+            first = event.prompt_index == event.choice == 0
+            ended = event.finish_reason == "stop" and event.stop_reason is None and event.token_id in ends
+            uncounted = ("eos_not_counted" in flaws and ended) or ("usage_first_choice" in flaws and not first)
+            self._sampled += not uncounted
+            yield event
+
+    def usage(self) -> dict[str, Any]:
+        """Prompt tokens once per prompt; every sampled token, end tokens and unanswered candidates included.
+
+        With a prediction also how many of its tokens were drawn and how many were not. Those cost nothing here, so
+        `completion_tokens` is what it is without a prediction.
+        """
+        job = self._job
+        prompt = sum(len(ids) for ids in job.prompts)
+        counts: dict[str, Any] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": self._sampled,
+            "total_tokens": prompt + self._sampled,
+        }
+        if job.request.prediction is not None:
+            counts["completion_tokens_details"] = {
+                "accepted_prediction_tokens": job.events.accepted_prediction,
+                "rejected_prediction_tokens": job.events.rejected_prediction,
+                "audio_tokens": 0,
+                "reasoning_tokens": 0,
+            }
+        return counts
