@@ -32,6 +32,7 @@ def build(
     take = Builder(fields, provider, endpoint, strict)
     vocabulary = None if model is None else model.config.vocab_size
     chat = endpoint.kind == "chat"
+    _check_vendor(take)
     stream, usage = _streaming(take)
     turns = messages(take) if chat else ()
     prompts = () if chat else tuple(_prompts(take, vocabulary))
@@ -63,6 +64,20 @@ def build(
         strict=strict,
         ignored=fields.ignored,
     )
+
+
+def _check_vendor(take: Builder) -> None:
+    """Fields that the page keeps for some vendors' models, where that is enforced (A4)."""
+    model = take.value("model")
+    if model is None or take.reading("vendor_rules") != "printed":
+        return
+    for record in take.endpoint.parameters.values():
+        asked = take.value(record.means)
+        if asked is None or not record.kept_for or take.name(record.means) != record.name:
+            continue
+        if not set(record.kept_for) & set(model.split("/")):
+            rule = f"is only for models of {' or '.join(record.kept_for)}, and the model is {model}"
+            raise take.error(record.means, rule, "unsupported_parameter")
 
 
 def _streaming(take: Builder) -> tuple[bool, bool]:

@@ -87,6 +87,7 @@ _USUAL: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "required": False, "nullable": False, "choices": [], "pattern": "", "integral": False, "truncated": False,
         "extension": False, "secret": False, "support": "served",
+        "kept_for": [],
     }
 )  # fmt: skip
 _USUAL_FIELD: Final[Mapping[str, Any]] = MappingProxyType(

@@ -61,6 +61,9 @@ class ParameterSpec:
     """served; ignored: checked, then without effect and listed as such; refused: 400 unless null or neutral."""
     neutral: tuple[Any, ...]
     """Values of an ignored or refused field that ask for nothing."""
+    kept_for: tuple[str, ...]
+    """Vendors, or models, for which the page keeps this field: one of them has to be a part of `vendor/model` where
+    vendor_rules is `printed`; empty: any model."""
     meaning: str
     source: str
     grade: Grade
