@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
-from refsample.errors import ContextLengthError, ParameterError, RefsampleError, UnknownModelError
-from refsample.spec.provider import ProviderSpec
+from refsample.errors import (
+    BusyError,
+    ContextLengthError,
+    ParameterError,
+    RefsampleError,
+    RequestTimeoutError,
+    UnknownModelError,
+)
+from refsample.spec.provider import Failure, ProviderSpec
+
+Body = dict[str, Any]
 
 
-def error_body(error: RefsampleError, provider: ProviderSpec) -> tuple[int, dict[str, Any]]:
+def error_body(error: RefsampleError, provider: ProviderSpec) -> tuple[int, Body]:
     """Status and body for an error of the library. What is no user's mistake says nothing of its cause."""
     if isinstance(error, ContextLengthError):
         return failure("context_length", str(error), provider, param=error.parameter)
@@ -16,13 +27,38 @@ def error_body(error: RefsampleError, provider: ProviderSpec) -> tuple[int, dict
         return failure("invalid", str(error), provider, param=error.parameter, code=error.code)
     if isinstance(error, UnknownModelError):
         return failure("unknown_model", str(error), provider, param="model")
+    if isinstance(error, BusyError):
+        return failure("busy", str(error), provider)
+    if isinstance(error, RequestTimeoutError):
+        return failure("timeout", str(error), provider)
     return failure("internal", "the server had an error while it processed the request", provider)
 
 
 def failure(
     kind: str, message: str, provider: ProviderSpec, *, param: str | None = None, code: str | None = None
-) -> tuple[int, dict[str, Any]]:
-    """Status and body for one of the provider's kinds of failure, in OpenAI's nested envelope."""
+) -> tuple[int, Body]:
+    """Status and body for one of the provider's kinds of failure, in the provider's envelope."""
     record = provider.errors[kind]
-    error = {"message": message, "type": record.type, "param": param, "code": code or record.code or None}
-    return record.status, {"error": error}
+    return record.status, _ENVELOPES[provider.envelope](record, message, param, code)
+
+
+def _openai(record: Failure, message: str, param: str | None, code: str | None) -> Body:
+    return {"error": {"message": message, "type": record.type, "param": param, "code": code or record.code or None}}
+
+
+def _vllm(record: Failure, message: str, param: str | None, code: str | None) -> Body:
+    return {"object": "error", "message": message, "type": record.type, "param": param, "code": record.status}
+
+
+def _novita(record: Failure, message: str, param: str | None, code: str | None) -> Body:
+    metadata = {} if param is None else {"param": param}
+    return {"code": record.status, "reason": record.code, "message": message, "metadata": metadata}
+
+
+def _scale(record: Failure, message: str, param: str | None, code: str | None) -> Body:
+    return {"detail": message}
+
+
+_ENVELOPES: Final[Mapping[str, Callable[[Failure, str, str | None, str | None], Body]]] = MappingProxyType(
+    {"openai": _openai, "vllm": _vllm, "novita": _novita, "scale": _scale}
+)

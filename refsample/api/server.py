@@ -2,85 +2,104 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from refsample.api.answer import default_behaviour
-from refsample.api.site import Site, generating, guarded, health, model_card, model_list
 from refsample.errors import MissingExtraError, ParameterError
+from refsample.generation.batch import Batcher
 from refsample.generation.behaviour import Behaviour
 from refsample.spec.provider import ProviderSpec, provider
 
-try:
+try:  # the modules of the server are in here, since each of them needs starlette
     import uvicorn
     from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.routing import Route
+
+    from refsample.api.routes import routes
+    from refsample.api.site import Shared, Site, where
 except ModuleNotFoundError as error:
     raise MissingExtraError("server", error.name or "starlette") from None
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
 
+Spec = str | ProviderSpec
 MAX_BODY = 8 << 20
 """Bytes of the largest body that is read: many times any context in token ids."""
-_PATH = "/:@!$&'()*+,;=-._~"
-"""What stays as it is where a path is shown; the rest, line breaks too, is percent-encoded."""
+MAX_LIVE, MAX_WAITING = 64, 256
+"""Choices that are computed together, and requests that wait for their turn."""
 
 
 def create_app(
     models: Mapping[str, Model],
-    spec: str | ProviderSpec = "openai",
+    spec: Spec | Mapping[str, Spec] = "openai",
     *,
-    behaviour: Behaviour | None = None,
+    behaviour: Behaviour | Mapping[str, Behaviour] | None = None,
     strict: bool = False,
     api_key: str | None = None,
     max_body: int = MAX_BODY,
+    max_live: int = MAX_LIVE,
+    max_waiting: int = MAX_WAITING,
 ) -> Starlette:
     """The ASGI app that serves `models` (by the names that requests use) as the provider `spec` does.
 
-    `behaviour`: how answers come about; None: honestly, as the provider's engine does. `api_key`: ask for it as the
-    provider's page says; None: everyone is served. `max_body`: bytes. Raises SpecError.
+    `spec`: one provider at the root, or prefix -> provider: each under /prefix and its own paths. `behaviour`: how
+    answers come about, one for all or one for each prefix; where there is none: honestly, as the provider's engine
+    does. `api_key`: ask for it as the provider's page says; None: everyone is served. `max_body`: bytes. `max_live`,
+    `max_waiting`: see `Batcher`; a request beyond them is the provider's 429. Raises SpecError, ParameterError.
     """
-    page = provider(spec) if isinstance(spec, str) else spec
-    served = default_behaviour(page) if behaviour is None else behaviour
-    site = Site(dict(models), page, served, strict, api_key, max_body, int(time.time()))
-    endpoints = [(endpoint.path, guarded(site, generating(endpoint)), "POST") for endpoint in page.endpoints.values()]
-    lists = [("/v1/models", model_list), ("/v1/models/{name:path}", model_card)]
-    paths = [*endpoints, *((path, guarded(site, handler), "GET") for path, handler in lists)]
-    short = [(path[3:], handler, method) for path, handler, method in paths if path.startswith("/v1/")]
-    routes = [Route(path, handler, methods=[method]) for path, handler, method in (*paths, *short)]
+    served = dict(spec) if isinstance(spec, Mapping) else {"": spec}
+    own = behaviour if isinstance(behaviour, Mapping) else dict.fromkeys(served, behaviour)
+    if not models or not served:
+        raise ParameterError("models" if not models else "spec", {}, "there must be at least one to serve")
+    shared = Shared(dict(models), api_key, max_body, int(time.time()), Batcher(max_live, max_waiting))
+    sites = []
+    for name, wanted in served.items():
+        page = provider(wanted) if isinstance(wanted, str) else wanted
+        how = own.get(name) or default_behaviour(page)
+        sites.append(Site(shared, _prefix(name), page, how, strict))
+    app = Starlette(routes=routes(sites), exception_handlers=_handlers(sites))
+    app.router.redirect_slashes = False
+    app.state.sites, app.state.shared = sites, shared
+    return app
 
-    async def healthy(request: Request) -> Response:
-        return health(site)
 
-    routes.append(Route("/health", healthy, methods=["GET"]))
+def _prefix(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~-]*", name):
+        raise ParameterError("spec", name, "a prefix is made of letters, digits and . _ ~ -")
+    return f"/{name}" if name else ""
+
+
+def _handlers(sites: Sequence[Site]) -> Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
+    """What answers where no handler of ours does, in the shape of the provider whose prefix the path has."""
+
+    def site_of(request: Request) -> Site:
+        path: str = request.scope["path"]
+        return next((site for site in sites if site.prefix and f"{path}/".startswith(f"{site.prefix}/")), sites[0])
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        path = quote(request.scope["path"], safe=_PATH)
-        where = f"{request.method} {path}"
         if error.status_code == 405:
-            return site.fail("method", f"this path does not take the method of {where}", headers=error.headers)
-        return site.fail("unknown_path", f"unknown URL: {where}")
+            message = f"this path does not take the method of {where(request)}"
+            return site_of(request).fail("method", message, headers=error.headers)
+        return site_of(request).fail("unknown_path", f"unknown URL: {where(request)}")
 
     async def crash(request: Request, error: Exception) -> Response:
         # starlette raises the error again once this is sent, so the traceback goes to the log and to nobody else;
         # uvicorn then closes the connection, which a client that keeps connections has to be told
         message = "the server had an error while it processed the request"
-        return site.fail("internal", message, headers={"connection": "close"})
+        return site_of(request).fail("internal", message, headers={"connection": "close"})
 
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_error, Exception: crash})
-    app.router.redirect_slashes = False
-    app.state.site = site
-    return app
+    return {HTTPException: http_error, Exception: crash}
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -108,7 +127,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app = self.config.app
         assert isinstance(app, Starlette)
-        app.state.site.closing.set()
+        shared: Shared = app.state.shared
+        shared.closing.set()
+        await run_in_threadpool(shared.close)
         await super().shutdown(sockets)
 
 

@@ -1,208 +1,160 @@
-"""What happens to one HTTP request: key, body, answer, errors. Knows nothing of routes, sockets or sampling.
+"""What happens to every HTTP request: key, body, refusals in the provider's shape. Knows no route and no sampling.
 
-The event loop never computes: each answer is made in a worker thread, one token at a time under its model's lock, so
-that answers take turns and health checks stay prompt. No answer depends on load. Where a client goes away, work stops.
+One `Shared` per server: models, the batcher that computes for all of them, limits. One `Site` per provider that is
+served. The event loop never computes.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from refsample.api.answer import Job, ready
-from refsample.api.chat import chat_completion
-from refsample.api.completions import completion
+from anyio import CapacityLimiter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from refsample.api import keys
 from refsample.api.errors import error_body, failure
-from refsample.api.stream import chunks
 from refsample.api.wire import dumps, loads
-from refsample.errors import MissingExtraError, RefsampleError, UnknownModelError
+from refsample.errors import BusyError, RefsampleError
+from refsample.generation.batch import Batcher
 from refsample.generation.behaviour import Behaviour
-from refsample.generation.sequence import TokenEvent
-from refsample.spec.provider import EndpointSpec, ProviderSpec
-
-try:
-    from starlette.concurrency import run_in_threadpool
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import Response, StreamingResponse
-except ModuleNotFoundError as error:
-    raise MissingExtraError("server", error.name or "starlette") from None
+from refsample.spec.provider import ProviderSpec
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
 
 STOPPING = "the server is stopping"
 """What a client is told whose answer is not finished any more."""
+RETRY_AFTER = "1"
+"""Seconds until a client that was told to come back may do so; answers take about as long."""
+_PATH = "/:@!$&'()*+,;=-._~"
+"""What stays as it is where a path is shown; the rest, line breaks too, is percent-encoded."""
 
 _log = logging.getLogger("refsample.server")
 
 
-class _Gone(Exception):
-    """The client hung up, or the server stops: nobody waits for this answer. Never leaves this module."""
+class GoneError(Exception):
+    """The client hung up, or the server stops: nobody waits for this answer. Never leaves the server."""
+
+
+class TooLargeError(Exception):
+    """A body beyond the limit. Never leaves the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all providers of one server share."""
+
+    models: Mapping[str, Model]
+    """By the names that requests use; adapters beside the models they sit on."""
+    api_key: str | None = field(repr=False)
+    max_body: int
+    created: int
+    batcher: Batcher
+    closing: threading.Event = field(default_factory=threading.Event)
+    waiters: CapacityLimiter = field(init=False)
+    """Threads that wait for tokens: one for each request that the batcher may hold."""
+
+    def __post_init__(self) -> None:
+        held = self.batcher.max_live + self.batcher.max_waiting
+        object.__setattr__(self, "waiters", CapacityLimiter(held))
+
+    def close(self) -> None:
+        """End what is under way at its next token; nothing new is begun."""
+        self.closing.set()
+        self.batcher.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all requests share."""
+    """One provider, served under one prefix."""
 
-    models: Mapping[str, Model]
+    shared: Shared
+    prefix: str
+    """What all its paths begin with: `/name`, or nothing."""
     page: ProviderSpec
     behaviour: Behaviour
     strict: bool
-    api_key: str | None
-    max_body: int
-    created: int
-    closing: threading.Event = field(default_factory=threading.Event)
-    locks: dict[int, threading.Lock] = field(default_factory=dict)
-    """By the identity of a model: one model may be served under several names."""
-
-    def __post_init__(self) -> None:
-        for model in self.models.values():
-            self.locks[id(model)] = threading.Lock()
 
     def respond(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-        return Response(dumps(body), status, {**_request_id(), **(headers or {})}, "application/json")
+        return Response(dumps(body), status, {**request_id(), **(headers or {})}, "application/json")
 
     def fail(
         self, kind: str, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Response:
         return self.respond(*failure(kind, message, self.page, code=code), headers)
 
-    def locked(self, job: Job, gone: threading.Event) -> Iterator[TokenEvent]:
-        """The events of a job, each computed while no other thread computes on that model."""
-        lock = self.locks[id(job.model)]
-        while True:
-            with lock:
-                if gone.is_set() or self.closing.is_set():
-                    job.events.close()
-                    raise _Gone
-                event = next(job.events, None)
-            if event is None:
-                return
-            yield event
 
-
-def _request_id() -> dict[str, str]:
+def request_id() -> dict[str, str]:
+    """The header that names an answer."""
     return {"x-request-id": f"req_{secrets.token_hex(16)}"}
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+SiteHandler = Callable[[Site, Request], Awaitable[Response]]
 
 
-def guarded(site: Site, inner: Callable[[Site, Request], Awaitable[Response]]) -> Handler:
+def guarded(site: Site, inner: SiteHandler) -> Handler:
     """A handler behind the key, whose refusals are answered in the provider's shape."""
 
     async def handler(request: Request) -> Response:
-        if site.api_key is not None and not _has_key(site, request):
-            message = f"no valid API key: send {site.page.auth.header}: {site.page.auth.scheme} KEY".replace(
-                ":  ", ": "
-            )
-            return site.fail("unauthorized", message, headers={"www-authenticate": site.page.auth.scheme or "ApiKey"})
-        try:
-            return await inner(site, request)
-        except RefsampleError as error:
-            status, body = error_body(error, site.page)
-            if status >= 500:
-                _log.error("%s %s: %s", request.method, request.url.path, error)
-            return site.respond(status, body)
-        except _Gone:
-            return site.fail("internal", STOPPING)
-        except ClientDisconnect:
-            return Response(status_code=499)  # nobody reads it; 499 as nginx logs a client that closed
+        response = await _answered(site, request, inner)
+        _log.info("%s -> %d", where(request), response.status_code)
+        return response
 
     return handler
 
 
-def _has_key(site: Site, request: Request) -> bool:
-    sent = request.headers.get(site.page.auth.header, "")
-    scheme, _, key = sent.rpartition(" ")
-    fits = scheme.strip().lower() == site.page.auth.scheme.lower()
-    # starlette reads a header's bytes as Latin-1; clients send a key outside ASCII as UTF-8
-    return fits and hmac.compare_digest(key.encode("latin-1"), (site.api_key or "").encode())
-
-
-def health(site: Site) -> Response:
-    """GET /health: needs no key."""
-    return site.respond(200, {"status": "ok", "models": list(site.models)})
-
-
-async def model_list(site: Site, request: Request) -> Response:
-    """GET /v1/models."""
-    return site.respond(200, {"object": "list", "data": [_card(site, name) for name in site.models]})
-
-
-async def model_card(site: Site, request: Request) -> Response:
-    """GET /v1/models/{name}."""
-    name = request.path_params["name"]
-    if name not in site.models:
-        raise UnknownModelError(name, tuple(site.models))
-    return site.respond(200, _card(site, name))
-
-
-def _card(site: Site, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": site.created, "owned_by": "refsample"}
-
-
-def generating(endpoint: EndpointSpec) -> Callable[[Site, Request], Awaitable[Response]]:
-    """The handler of one generating endpoint."""
-
-    async def generate(site: Site, request: Request) -> Response:
-        data = await _body(site, request)
-        if data is None:
-            return site.fail("too_large", f"the body is larger than {site.max_body} bytes")
-        job = await run_in_threadpool(_ready, site, endpoint, data)
-        gone = threading.Event()
-        if job.request.stream:
-            headers = {**_request_id(), "cache-control": "no-cache"}
-            return StreamingResponse(_frames(site, job, gone), 200, headers, "text/event-stream")
-        make = chat_completion if endpoint.kind == "chat" else completion
-        watcher = asyncio.create_task(_watch(request, gone))
-        try:
-            return site.respond(200, await run_in_threadpool(make, job, site.locked(job, gone)))
-        finally:
-            gone.set()
-            watcher.cancel()
-
-    return generate
-
-
-async def _body(site: Site, request: Request) -> bytes | None:
-    """The whole body; None if it is too large, which is known before all of it is read."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > site.max_body:
-            return None
-    return bytes(data)
-
-
-def _ready(site: Site, endpoint: EndpointSpec, data: bytes) -> Job:
-    """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
-    return ready(site.models, loads(data), site.page, endpoint, site.behaviour, strict=site.strict)
-
-
-async def _watch(request: Request, gone: threading.Event) -> None:
-    """Sets `gone` when the client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
-
-
-async def _frames(site: Site, job: Job, gone: threading.Event) -> AsyncIterator[bytes]:
-    """The answer as server-sent events. An error after the first byte comes as a last data line, as vLLM does."""
-    answer = chunks(job, site.locked(job, gone))
+async def _answered(site: Site, request: Request, inner: SiteHandler) -> Response:
     try:
-        while (chunk := await run_in_threadpool(next, answer, None)) is not None:
-            yield b"data: " + dumps(chunk) + b"\n\n"
-        yield b"data: [DONE]\n\n"
+        if not await _is_known(site, request):
+            message, challenge = keys.refusal(keys.places(site.page, strict=site.strict))
+            return site.fail("unauthorized", message, headers=challenge)
+        return await inner(site, request)
     except RefsampleError as error:
-        yield b"data: " + dumps(error_body(error, site.page)[1]) + b"\n\n"
-    except _Gone:
-        yield b"data: " + dumps(failure("internal", STOPPING, site.page)[1]) + b"\n\n"
-    finally:
-        gone.set()
+        status, body = error_body(error, site.page)
+        if status >= 500:
+            _log.error("%s: %s", where(request), error)
+        return site.respond(status, body, {"retry-after": RETRY_AFTER} if isinstance(error, BusyError) else None)
+    except TooLargeError:
+        return site.fail("too_large", f"the body is larger than {site.shared.max_body} bytes")
+    except GoneError:
+        return site.fail("internal", STOPPING)
+    except ClientDisconnect:
+        return Response(status_code=499)  # nobody reads it; 499 as nginx logs a client that closed
+
+
+async def _is_known(site: Site, request: Request) -> bool:
+    key = site.shared.api_key
+    if key is None:
+        return True
+    accepted = keys.places(site.page, strict=site.strict)
+    if keys.in_headers(request.headers, accepted, key):
+        return True
+    # a body is read for a stranger only where the page lets the key be in it
+    in_body = request.method == "POST" and any(place.place == "body" for place in accepted)
+    return in_body and keys.in_body(await json_body(site, request), accepted, key)
+
+
+async def json_body(site: Site, request: Request) -> Any:
+    """The value of the body, read once. Raises TooLargeError before all of it is read, ParameterError for no JSON."""
+    if not hasattr(request.state, "body"):
+        data = bytearray()
+        async for part in request.stream():
+            data += part
+            if len(data) > site.shared.max_body:
+                raise TooLargeError
+        request.state.body = await run_in_threadpool(loads, bytes(data))
+    return request.state.body
+
+
+def where(request: Request) -> str:
+    """Method and path for a message: one line, without the query."""
+    return f"{request.method} {quote(request.scope['path'], safe=_PATH)}"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,18 +12,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.applications import Starlette
 
 from refsample.api.completions import complete
 from refsample.api.server import LocalServer, create_app, run
 from refsample.errors import MissingExtraError, ParameterError
 from refsample.generation.model import Model
 from tests.api import schemas
+from tests.api.doors import ONCE, PATHS, frames, refused
 from tests.api.joined import comparable, joined
 from tests.api.malformed import ASK, MALFORMED, ask, say
-
-PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
-ONCE = {"model": "tiny", "prompt": "Once upon a time", "seed": 1, "max_tokens": 8}
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +33,6 @@ def url(model: Model) -> Iterator[str]:
 def client(url: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=url, timeout=60) as made:
         yield made
-
-
-def refused(response: httpx2.Response, status: int, code: str | None = None, param: str | None = None) -> str:
-    """The message of an error that has OpenAI's shape."""
-    assert response.status_code == status
-    body = response.json()
-    schemas.check(body, schemas.ERROR)
-    error = body["error"]
-    assert "\n" not in error["message"] and "Traceback" not in error["message"]
-    assert response.headers["x-request-id"].startswith("req_")
-    assert code is None or error["code"] == code
-    assert param is None or error["param"] == param
-    message: str = error["message"]
-    return message
 
 
 OVER_HTTP = [case for case in MALFORMED if "surrogate" not in case[3]]
@@ -156,18 +136,6 @@ def test_the_same_seed_gives_the_same_bytes(client: httpx2.Client) -> None:
     assert masked[0].replace(created[0], b"!") == masked[1].replace(created[1], b"!")
 
 
-def frames(client: httpx2.Client, path: str, body: dict[str, Any]) -> list[str]:
-    with client.stream("POST", path, json=body) as response:
-        assert response.status_code == 200
-        assert response.headers["content-type"].startswith("text/event-stream")
-        assert response.headers["x-request-id"].startswith("req_")
-        text = "".join(response.iter_text())
-    assert text.endswith("\n\n") and "\r" not in text
-    lines = text[:-2].split("\n\n")
-    assert all(line.startswith("data: ") for line in lines)
-    return [line.removeprefix("data: ") for line in lines]
-
-
 @pytest.mark.parametrize("is_chat", [False, True])
 def test_streams(client: httpx2.Client, is_chat: bool) -> None:
     path = PATHS["chat" if is_chat else "completions"]
@@ -202,101 +170,6 @@ def test_answers_do_not_depend_on_load(client: httpx2.Client, model: Model) -> N
         assert comparable(answer) == comparable(complete(model, {**body, "stream": False}))
 
 
-class _Slow:
-    """A lock that is held only while a token is made: lets a test see how many were."""
-
-    def __init__(self) -> None:
-        self.lock, self.turns, self.seen = threading.Lock(), 0, threading.Event()
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-        self.turns += 1
-        self.seen.set()
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
-
-
-def watched(model: Model) -> tuple[Starlette, _Slow]:
-    """An app whose model lock counts."""
-    app, lock = create_app({"tiny": model}), _Slow()
-    app.state.site.locks[id(model)] = lock
-    return app, lock
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_hanging_up_stops_the_work(model: Model, streamed: bool) -> None:
-    app, lock = watched(model)
-    long = {**ONCE, "max_tokens": 1000, "ignore_eos": True, "n": 16, "stream": streamed}
-    with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
-        if streamed:
-            with client.stream("POST", "/v1/completions", json=long) as response:
-                next(response.iter_bytes())
-        else:
-            with pytest.raises(httpx2.TimeoutException):
-                client.post("/v1/completions", json=long, timeout=httpx2.Timeout(30, read=0.2))
-        assert lock.seen.wait(30)
-        before = -1
-        while before != lock.turns:  # until nothing moves any more
-            before = lock.turns
-            time.sleep(0.3)
-        assert lock.turns < 16 * 1000
-        assert client.get("/health", timeout=30).status_code == 200
-
-
-def test_health_while_the_model_is_busy(model: Model) -> None:
-    app, lock = watched(model)
-    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(1) as pool:
-        with lock.lock:
-            answer = pool.submit(client.post, "/v1/completions", json=ONCE)
-            assert client.get("/health").status_code == 200
-            assert not answer.done()
-        assert answer.result(60).status_code == 200
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_leaving_stops_the_work(model: Model, streamed: bool, caplog: pytest.LogCaptureFixture) -> None:
-    app, lock = watched(model)
-    long = {**ONCE, "max_tokens": 1000, "ignore_eos": True, "n": 16, "stream": streamed}
-    with ThreadPoolExecutor(1) as pool, httpx2.Client(timeout=30) as client:
-        with LocalServer(app) as url:
-            pending = pool.submit(client.post, f"{url}/v1/completions", json=long)
-            assert lock.seen.wait(30)
-        response = pending.result(30)
-    assert lock.turns < 16 * 1000
-    if streamed:
-        schemas.check(json.loads(response.text.split("\n\n")[-2].removeprefix("data: ")), schemas.ERROR)
-    else:
-        assert refused(response, 500) == "the server is stopping"
-    assert not caplog.records, "stopping is no failure"
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{url}/health")
-
-
-def test_keys(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with LocalServer(create_app({"tiny": model}, api_key="sk-right")) as url, httpx2.Client(base_url=url) as client:
-        for header in (None, "", "Bearer", "Bearer sk-wrong", "Basic sk-right", "sk-right", "Bearer sk-right2"):
-            response = client.post(
-                "/v1/completions", json=ONCE, headers={} if header is None else {"authorization": header}
-            )
-            message = refused(response, 401, "invalid_api_key")
-            assert "sk-" not in message and response.headers["www-authenticate"] == "Bearer"
-        assert client.get("/v1/models").status_code == 401
-        assert client.get("/health").status_code == 200
-        right = {"authorization": "bearer sk-right"}
-        assert client.post("/v1/completions", json=ONCE, headers=right).status_code == 200
-    assert "sk-right" not in caplog.text
-
-
-def test_a_key_outside_ascii(model: Model) -> None:
-    app = create_app({"tiny": model}, api_key="schlüssel-ключ")
-    with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
-        for key, status in (("schlüssel-ключ", 200), ("schlüssel-клюй", 401)):
-            header = {b"authorization": b"Bearer " + key.encode()}
-            assert client.get("/v1/models", headers=header).status_code == status
-
-
 def test_a_crash_says_nothing_of_itself(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     broken = replace(model, tokenizer=None)  # type: ignore[arg-type]  # whatever our own bug may be
     with LocalServer(create_app({"tiny": broken})) as url, httpx2.Client(base_url=url) as client:
@@ -304,18 +177,6 @@ def test_a_crash_says_nothing_of_itself(model: Model, caplog: pytest.LogCaptureF
         assert "NoneType" not in message
         assert client.get("/health").status_code == 200
     assert "NoneType" in caplog.text, "the log has to hold what the client is not told"
-
-
-def test_an_error_inside_a_stream_is_its_last_line(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    def events(*_: object) -> Iterator[Any]:
-        raise ParameterError("logits", float("nan"), "must not hold NaN or +inf")
-        yield
-
-    app = create_app({"tiny": model})
-    with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
-        monkeypatch.setattr("refsample.api.site.chunks", lambda job, events_: events())
-        (line,) = frames(client, "/v1/completions", {**ONCE, "stream": True})
-    schemas.check(json.loads(line), schemas.ERROR)
 
 
 def test_strict_and_faulty_servers(model: Model) -> None:
@@ -339,10 +200,10 @@ def test_a_port_that_is_taken(url: str, model: Model) -> None:
         run(create_app({"tiny": model}), "no such host", 0)
 
 
-@pytest.mark.parametrize("package", ["starlette.applications", "uvicorn", "starlette.concurrency"])
+@pytest.mark.parametrize("package", ["starlette.applications", "uvicorn", "starlette.concurrency", "anyio"])
 def test_without_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("refsample.api.server", "refsample.api.site"):
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("server", "routes", "site", "generate", "listing", "tokenize"):
+        monkeypatch.delitem(sys.modules, f"refsample.api.{name}")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'refsample\[server\]'"):
         importlib.import_module("refsample.api.server")

@@ -1,0 +1,127 @@
+"""The generating endpoints over HTTP: whole answers, streams, and work that stops when nobody waits. Knows no route.
+
+Requests are computed together by the server's batcher. No answer depends on load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from refsample.api.answer import Job, ready
+from refsample.api.chat import chat_completion
+from refsample.api.completions import completion
+from refsample.api.errors import error_body, failure
+from refsample.api.site import STOPPING, GoneError, Shared, Site, SiteHandler, json_body, request_id
+from refsample.api.stream import chunks
+from refsample.api.wire import dumps
+from refsample.errors import RefsampleError
+from refsample.generation.batch import BatcherClosed
+from refsample.generation.sequence import TokenEvent
+from refsample.spec.provider import EndpointSpec
+
+
+class Flow(Iterator[TokenEvent]):
+    """The events of a job for as long as somebody waits for them; then GoneError."""
+
+    __slots__ = ("_left", "_shared", "_ticket")
+
+    def __init__(self, job: Job, shared: Shared) -> None:
+        """Raises BusyError, GoneError."""
+        self._shared, self._left = shared, False
+        try:
+            self._ticket = shared.batcher.submit(job.events)
+        except BatcherClosed:
+            raise GoneError from None
+
+    def __next__(self) -> TokenEvent:
+        try:
+            event = next(self._ticket, None)
+        except BatcherClosed:
+            raise GoneError from None
+        if self._left or self._shared.closing.is_set():
+            self._ticket.close()
+            raise GoneError
+        if event is None:
+            raise StopIteration
+        return event
+
+    def stop(self) -> None:
+        """Nobody waits any more: no further token is computed. May be called from any thread, at any time."""
+        self._left = True
+        self._ticket.close()
+
+
+def generating(endpoint: EndpointSpec) -> SiteHandler:
+    """The handler of one generating endpoint."""
+
+    async def generate(site: Site, request: Request) -> Response:
+        body = await json_body(site, request)
+        job, flow = await run_in_threadpool(_begin, site, endpoint, body)
+        if job.request.stream:
+            return _EventStream(site, job, flow)
+        make = chat_completion if endpoint.kind == "chat" else completion
+        watcher = asyncio.create_task(_watch(request.receive, flow))
+        try:
+            answer = await to_thread.run_sync(make, job, flow, limiter=site.shared.waiters)
+            return site.respond(200, answer)
+        finally:
+            flow.stop()
+            watcher.cancel()
+
+    return generate
+
+
+def _begin(site: Site, endpoint: EndpointSpec, body: Any) -> tuple[Job, Flow]:
+    """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
+    job = ready(site.shared.models, body, site.page, endpoint, site.behaviour, strict=site.strict)
+    return job, Flow(job, site.shared)
+
+
+async def _watch(receive: Receive, flow: Flow) -> None:
+    """Stops the work when the client hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    flow.stop()
+
+
+class _EventStream(StreamingResponse):
+    """An answer as server-sent events, whose work stops when the client hangs up, whatever it waits for."""
+
+    def __init__(self, site: Site, job: Job, flow: Flow) -> None:
+        headers = {**request_id(), "cache-control": "no-cache"}
+        super().__init__(_frames(site, job, flow), 200, headers, "text/event-stream")
+        self.flow = flow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watcher = asyncio.create_task(_watch(receive, self.flow))
+        try:
+            await self.stream_response(send)
+        finally:
+            self.flow.stop()
+            watcher.cancel()
+
+
+async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:
+    """The frames of a stream. An error after the first byte comes as a last data line, as vLLM does."""
+    answer = chunks(job, flow)
+    try:
+        while (chunk := await to_thread.run_sync(next, answer, None, limiter=site.shared.waiters)) is not None:
+            yield _frame(dumps(chunk))
+        if "done_missing" not in site.behaviour.flaws:
+            yield _frame(b"[DONE]")
+    except RefsampleError as error:
+        yield _frame(dumps(error_body(error, site.page)[1]))
+    except GoneError:
+        yield _frame(dumps(failure("internal", STOPPING, site.page)[1]))
+
+
+def _frame(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
