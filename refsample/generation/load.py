@@ -10,23 +10,31 @@ from refsample.errors import UnknownModelError
 from refsample.generation import hub
 from refsample.generation.model import Model
 from refsample.model.load import fingerprint, load_transformer
+from refsample.model.lora import TENSORS
+from refsample.model.peft import CONFIG
 from refsample.text.chat import load_template
 from refsample.text.tokenizer import load_tokenizer
 
 EMBEDDED = {"tiny": tiny.FOLDER}
 
 
-def load(name: str | os.PathLike[str] = "tiny", *, precision: str = "float32") -> Model:
-    """Open a model.
+def load(
+    name: str | os.PathLike[str] = "tiny",
+    *,
+    precision: str = "float32",
+    adapter: str | os.PathLike[str] | None = None,
+) -> Model:
+    """Open a model, and put a LoRA over it where `adapter` names one; the model then bears the adapter's name.
 
     `name`: an embedded model, else a folder in Hugging Face layout, else a hub id: the local cache first, then the hub
-    itself where huggingface_hub is installed and HF_HUB_OFFLINE is not set. Raises UnknownModelError where there is no
+    itself where huggingface_hub is installed and HF_HUB_OFFLINE is not set. `adapter`: one that the model's own folder
+    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. Raises UnknownModelError where there is no
     such model, ModelError and its children where its folder cannot be run, ParameterError for a bad `precision`.
     """
     text = os.fspath(name)
     folder = locate(text)
     transformer = load_transformer(folder, precision)
-    return Model(
+    model = Model(
         name=text,
         folder=folder,
         transformer=transformer,
@@ -35,28 +43,59 @@ def load(name: str | os.PathLike[str] = "tiny", *, precision: str = "float32") -
         config=transformer.config,
         fingerprint=fingerprint(folder),
     )
+    if adapter is None:
+        return model
+    label = os.fspath(adapter)
+    return model.with_adapter(label, locate_adapter(label, folder))
 
 
 def locate(name: str) -> Path:
     """The folder of a model by name; see `load`."""
     if name in EMBEDDED:
         return EMBEDDED[name]
+    path = _folder(name, known(), "config.json and *.safetensors")
+    if path is not None:
+        return path
+    snapshot = hub.cached(name)
+    if snapshot is not None and hub.whole(snapshot):
+        return snapshot
+    return hub.download(name, known(), snapshot)
+
+
+def locate_adapter(name: str, base: Path) -> Path:
+    """The folder of an adapter by name; see `load`. `base` is the model's folder."""
+    own = adapters(base)
+    if name in own:
+        return own[name]
+    path = _folder(name, tuple(own), f"{CONFIG} and {TENSORS}")
+    if path is not None:
+        return path
+    snapshot = hub.cached(name)
+    if snapshot is not None and (snapshot / CONFIG).is_file():
+        return snapshot
+    return hub.download(name, tuple(own))
+
+
+def adapters(base: Path) -> dict[str, Path]:
+    """Adapters that the folder of a model holds itself, by name: the folders of `adapters/` in it."""
+    return {path.name: path for path in sorted((base / "adapters").glob("*")) if (path / CONFIG).is_file()}
+
+
+def _folder(name: str, others: tuple[str, ...], files: str) -> Path | None:
+    """The folder of that path; None for what may be an id of the hub. UnknownModelError for what can be neither."""
     if not name.strip():
-        raise UnknownModelError(name, known(), hint="give a folder, a name or an id")
+        raise UnknownModelError(name, others, hint="give a folder, a name or an id")
     try:
         path = Path(name).expanduser()
         if path.is_dir():
             return path
         if path.exists():
-            raise UnknownModelError(name, hint="it is a file; give the folder that holds config.json and *.safetensors")
+            raise UnknownModelError(name, hint=f"it is a file; give the folder that holds {files}")
     except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~ of nobody
-        raise UnknownModelError(name, known(), f"no folder that can be read: {error}") from error
+        raise UnknownModelError(name, others, f"no folder that can be read: {error}") from error
     if name.startswith((".", "/", "~")):  # a path by its looks: no id begins so
-        raise UnknownModelError(name, known(), hint="there is no such folder")
-    snapshot = hub.cached(name)
-    if snapshot is not None and hub.whole(snapshot):
-        return snapshot
-    return hub.download(name, known(), snapshot)
+        raise UnknownModelError(name, others, hint="there is no such folder")
+    return None
 
 
 def known() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
+from refsample.model.load import adapter_fingerprint
+from refsample.model.lora import read_adapter
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.semantics import resolve
 from refsample.text.chat import ChatTemplate
@@ -43,6 +46,8 @@ class Model:
     template: ChatTemplate | None = field(repr=False)
     config: ModelConfig = field(repr=False)
     fingerprint: str
+    base: Model | None = field(default=None, repr=False)
+    """The model that this one puts an adapter over; they share all weights, in every precision."""
     _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -137,8 +142,33 @@ class Model:
             return self.transformer
         with self._lock:
             if precision not in self._precisions:
-                self._precisions[precision] = self.transformer.with_precision(precision)
+                if self.base is None:
+                    made = self.transformer.with_precision(precision)
+                else:
+                    made = self.base.transformer_for(precision).with_adapter(self.transformer.adapter)
+                self._precisions[precision] = made
             return self._precisions[precision]
+
+    def with_adapter(self, name: str, folder: str | os.PathLike[str]) -> Model:
+        """This model under another name, with the LoRA of a folder in PEFT's layout over it.
+
+        The weights stay those of the base, in the same memory; any number of adapters may run beside each other.
+        Raises ModelError and its children for a folder that is no adapter of this model, ParameterError where this
+        model has one already.
+        """
+        if self.base is not None:
+            raise ParameterError("adapter", name, f"model {self.name} has an adapter already: put this over its base")
+        path = Path(folder)
+        adapter = read_adapter(path, self.config, self.transformer.source)
+        return replace(
+            self,
+            name=name,
+            transformer=self.transformer.with_adapter(adapter),
+            fingerprint=adapter_fingerprint(self.fingerprint, path),
+            base=self,
+            _precisions={},
+            _lock=Lock(),
+        )
 
     def _collected(self, events: Events, ids: tuple[int, ...]) -> Completion:
         """All events of one prompt as finished choices."""
