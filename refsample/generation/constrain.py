@@ -3,6 +3,9 @@
 llguidance follows the text byte by byte, so a token that holds half a character is allowed exactly where those bytes
 are. The mask is exact: a token is in it if and only if the text with it is still the start of one that fits (no token
 is forced because it would be the usual one there). Where the text may end, every end id of the model is in it.
+
+The grammar goes before `min_tokens` and `ignore_eos`: a text that is finished ends, since nothing could follow it.
+A text that `max_tokens` cut is unfinished and may be invalid; its finish_reason is "length".
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ GRAMMAR_KINDS: tuple[GrammarKind, ...] = get_args(GrammarKind)
 
 MARK = b"\xff"
 """llguidance's sign that the bytes which follow are the name of a mark and no text."""
+NO_WAY_ON = ("NoExtension", "NoExtensionBias")
+"""Stop reasons of a matcher that knows no byte that could follow."""
 END = MARK + b"<end of text>"
 
 
@@ -97,7 +102,7 @@ class State:
     def push(self, token_id: int) -> None:
         """Take the next token. Raises ParameterError, and stays as it was, for one that `allowed` does not hold."""
         if not (0 <= token_id < self._tokenizer.rows and self.allowed()[token_id]):
-            raise ParameterError("token_id", token_id, "the grammar does not allow this token here", self._grammar.field)
+            raise ParameterError("token_id", token_id, "not allowed here by the grammar", self._grammar.field)
         if token_id in self._tokenizer.eos_token_ids:
             self.ended = True
             self._mask = _frozen(np.zeros(self._tokenizer.rows, dtype=np.bool_))
@@ -114,19 +119,20 @@ class State:
 
     def _compute(self) -> NDArray[np.bool_]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)  # [(V + 1) / 8]
-        if self._matcher.is_error():
+        if self._matcher.is_error() and self._matcher.stop_reason() not in NO_WAY_ON:
             self._fail()
+        # A matcher that has no way on may offer its end all the same.
         rows, end_ids = self._tokenizer.rows, list(self._tokenizer.eos_token_ids)
         mask = np.unpackbits(bits, count=rows, bitorder="little").view(np.bool_)  # [V]
-        # llguidance offers its end also where it is at its wits' end.
-        mask[end_ids] = self._matcher.is_accepting()
-        if not mask.any() and not self._matcher.is_accepting():
-            raise ParameterError(self._grammar.field, ..., "this grammar has no way on from here")
+        may_end = self._matcher.is_accepting()
+        mask[end_ids] = may_end
+        if not may_end and not mask.any():
+            raise ParameterError(self._grammar.field, ..., "this grammar has no way on from here", "llguidance")
         return _frozen(mask)
 
     def _fail(self) -> None:
-        said = grammars.one_line(self._matcher.get_error())
-        raise ParameterError(self._grammar.field, ..., f"this grammar is too much to follow: {said}", "llguidance")
+        said = self._matcher.get_error().partition("\n")[0]
+        raise ParameterError(self._grammar.field, ..., f"this grammar cannot be followed: {said}", "llguidance")
 
 
 def compile_grammar(grammar: Grammar, model: Model) -> Constraint:
@@ -144,16 +150,16 @@ def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Constraint:
     source = grammars.written(grammar.kind, grammar.source, grammar.field)
     matcher = _matcher(vocabulary, source)
     if matcher.is_error():
-        said = grammars.one_line(matcher.get_error())
+        said = grammars.explained(grammar.kind, grammar.source, matcher.get_error())
         raise ParameterError(grammar.field, ..., said, "llguidance")
     constraint = Constraint(grammar, tokenizer, matcher)
     start = constraint.start()
     try:
-        empty = start.finished
+        start.allowed()
     except ParameterError as error:
-        raise ParameterError(grammar.field, ..., "no text satisfies it") from error
-    if empty:
-        raise ParameterError(grammar.field, ..., "only the empty text satisfies it")
+        raise ParameterError(grammar.field, ..., "no text satisfies it", "llguidance") from error
+    if start.finished:
+        raise ParameterError(grammar.field, ..., "only the empty text satisfies it", "llguidance")
     return constraint
 
 
@@ -165,7 +171,7 @@ def _matcher(vocabulary: LLTokenizer, source: str) -> LLMatcher:
 
 @lru_cache(maxsize=8)
 def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
-    """llguidance's view of a vocabulary, with one end id of its own behind the last row: ours may be several or none."""
+    """llguidance's view of a vocabulary, with one end id of its own behind the last row: ours are several, or none."""
     try:
         from llguidance import LLTokenizer, TokenizerWrapper
     except ImportError:

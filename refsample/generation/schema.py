@@ -1,0 +1,166 @@
+"""What of a JSON Schema can be kept while a text is written. It knows schemas, no grammars and no tokens.
+
+llguidance refuses most of what it cannot keep, without saying where; this module finds the place. Beyond it, two things
+are refused here: `minProperties` where keys are free (it may write one key twice, which counts once when it is read),
+and schemas that only a text without an end satisfies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from refsample.errors import ParameterError
+
+MAX_CHARACTERS = 1 << 18
+MAX_DEPTH = 100
+"""Levels of JSON; llguidance reads 128."""
+
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+_SINGLE = (
+    "additionalProperties", "items", "additionalItems", "not", "if", "then", "else", "contains", "propertyNames",
+    "unevaluatedProperties", "unevaluatedItems", "contentSchema",
+)  # fmt: skip
+_UNKNOWN_KEYS = re.compile(r'Unimplemented keys: \["([^"]+)"')
+_UNKNOWN_FORMAT = re.compile(r"Unknown format: (\S+)")
+
+Schema = Mapping[str, object]
+
+
+def read_schema(source: str, field: str) -> dict[str, object]:
+    """The schema in a JSON text. Raises ParameterError where it is none, is too large, or cannot be kept."""
+    if len(source) > MAX_CHARACTERS:
+        raise ParameterError(field, ..., f"must not be longer than {MAX_CHARACTERS} characters; it has {len(source)}")
+    try:
+        found = json.loads(source)
+    except ValueError as error:
+        raise ParameterError(field, source, f"must be JSON: {error}") from None
+    except RecursionError:
+        found = None
+    if found is None or depth(found) > MAX_DEPTH:
+        raise ParameterError(field, ..., f"must not be nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(found, dict):
+        raise ParameterError(field, source, "must be a JSON object that holds a schema")
+    for place, schema in positions(found):
+        _check_counts(schema, place, field)
+    if not _ends(found, found, _ending(found)):
+        raise ParameterError(field, ..., "no text satisfies it: it requires itself inside itself, without an end")
+    return found
+
+
+def depth(value: object) -> int:
+    """How many containers lie inside each other at most; 0 for a plain value."""
+    deepest, waiting = 0, [(value, 0)]
+    while waiting:
+        node, level = waiting.pop()
+        inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else None
+        if inner is not None:
+            deepest = max(deepest, level + 1)
+            waiting += [(child, level + 1) for child in inner]
+    return deepest
+
+
+def positions(schema: Schema, place: str = "#") -> Iterator[tuple[str, Schema]]:
+    """Every schema in a schema with its JSON pointer, the whole one first. Boolean schemas are left out."""
+    yield place, schema
+    for name, inner in _inside(schema):
+        if isinstance(inner, Mapping):
+            yield from positions(inner, f"{place}/{name}")
+
+
+def _inside(schema: Schema) -> Iterator[tuple[str, object]]:
+    for key in _MAPS:
+        for name, inner in _mapping(schema.get(key)).items():
+            yield f"{key}/{name.replace('~', '~0').replace('/', '~1')}", inner
+    for key in (*_LISTS, "items"):
+        for place, inner in enumerate(_list(schema.get(key))):
+            yield f"{key}/{place}", inner
+    for key in _SINGLE:
+        yield key, schema.get(key)
+
+
+def located(reason: str, schema: Schema) -> str:
+    """llguidance's reason with the place that it is about, where it names a keyword or a format."""
+    if match := _UNKNOWN_KEYS.search(reason):
+        key = match[1]
+        place = next((place for place, inner in positions(schema) if key in inner), None)
+        return f"keyword {key}{_at(place, key)} is not supported"
+    if match := _UNKNOWN_FORMAT.search(reason):
+        name = match[1]
+        place = next((place for place, inner in positions(schema) if inner.get("format") == name), None)
+        return f"format {name}{_at(place, 'format')} is not supported"
+    if reason.startswith("oneOf constraints"):
+        places = ", ".join(place for place, inner in positions(schema) if "oneOf" in inner)
+        return f"keyword oneOf (at {places}) is supported only where its branches evidently exclude each other"
+    return reason
+
+
+def _at(place: str | None, key: str) -> str:
+    return "" if place is None else f" at {place}/{key}"
+
+
+def _check_counts(schema: Schema, place: str, field: str) -> None:
+    least = schema.get("minProperties")
+    closed = schema.get("additionalProperties") is False and not _mapping(schema.get("patternProperties"))
+    sure = len(set(map(str, _list(schema.get("required"))))) + 1
+    if isinstance(least, int) and least > sure and not closed:
+        rule = f"keyword minProperties at {place}/minProperties is not supported above {sure} where keys are free"
+        raise ParameterError(field, ..., rule)
+
+
+def _ending(root: Schema) -> frozenset[str]:
+    """The references in a schema whose targets some finite text satisfies: the least fixed point."""
+    references = {str(inner["$ref"]) for _, inner in positions(root) if "$ref" in inner}
+    known: frozenset[str] = frozenset()
+    while True:
+        more = frozenset(name for name in references if name in known or _ends(_target(root, name), root, known))
+        if more == known:
+            return known
+        known = more
+
+
+def _ends(schema: object, root: Schema, known: frozenset[str]) -> bool:
+    """Whether a finite text satisfies a schema, given references that have one. In doubt: yes."""
+    if not isinstance(schema, Mapping):
+        return True
+    if "$ref" in schema and str(schema["$ref"]) not in known:
+        return False
+    for key in ("anyOf", "oneOf"):
+        branches = _list(schema.get(key))
+        if branches and not any(_ends(branch, root, known) for branch in branches):
+            return False
+    needed = list(_list(schema.get("allOf")))
+    if schema.get("type") == "object":
+        properties = _mapping(schema.get("properties"))
+        needed += [properties.get(str(name)) for name in _list(schema.get("required"))]
+    least = schema.get("minItems")
+    if schema.get("type") == "array" and isinstance(least, int):
+        first = _list(schema.get("prefixItems"))
+        needed += [*first[:least], *([schema.get("items")] if least > len(first) else [])]
+    return all(_ends(inner, root, known) for inner in needed)
+
+
+def _target(root: Schema, reference: str) -> object:
+    """What a reference inside the schema points at; None where it points elsewhere or nowhere: llguidance says so."""
+    if not reference.startswith("#"):
+        return None
+    node: object = root
+    for part in reference[1:].split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, Mapping):
+            node = node.get(name)
+        else:
+            return None
+    return node
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
