@@ -1,7 +1,7 @@
 """The two notations of provider files, ranges ("0 < x <= 2") and types ("integer[][]"); knows no field by name.
 
 Ranges are written as the pages print them, so open and closed ends stay visible. Types are JSON's, with
-`T[]` for an array of T and `map<string,T>` for an object whose values are T.
+`T[]` for an array of T, `map<string,T>` for an object whose values are T and `T?[]` for an array of T or null.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def check_type(name: str) -> str:
     inner = name
     while True:
         if inner.endswith("[]"):
-            inner = inner[:-2]
+            inner = inner[:-2].removesuffix("?")
         elif found := _MAP.fullmatch(inner):
             inner = found.group(1)
         else:
             break
     if inner not in _SCALARS:
-        raise ValueError(f"{name!r} is not a type: one of {', '.join(_SCALARS)}, T[] or map<string,T>")
+        raise ValueError(f"{name!r} is not a type: one of {', '.join(_SCALARS)}, T[], T?[] or map<string,T>")
     return name
 
 
@@ -88,6 +88,8 @@ def fits(value: object, name: str, *, integral: bool = False) -> bool:
     """Whether a JSON value is of type `name`. `integral`: 50.0 is an integer too (never 50.5, never true)."""
     if name.endswith("[]"):
         return isinstance(value, list | tuple) and all(fits(item, name[:-2], integral=integral) for item in value)
+    if name.endswith("?"):
+        return value is None or fits(value, name[:-1], integral=integral)
     if found := _MAP.fullmatch(name):
         inner = found.group(1)
         return isinstance(value, Mapping) and all(

@@ -119,17 +119,18 @@ def _endpoint(name: str, table: dict[str, Any], where: str) -> EndpointSpec:
     built: dict[str, Any] = {"name": name}
     for key, make in (("parameters", _parameter), ("response", _field), ("chunk", _field)):
         own = _table(table.pop(key, None), f"{where}.{key}")
-        shared = _groups(own.pop("groups", []), key, f"{where}.{key}")
-        built[key] = _each(
-            {**own, **{name: record for name, record in shared.items() if name not in own}}, f"{where}.{key}", make
-        )
-    usual: dict[str, Any] = {"printed_id_prefix": table.get("id_prefix"), "merged": []}
-    return from_table(EndpointSpec, {**usual, **table}, where, **built)
+        usual = _table(own.pop("usual", {}), f"{where}.{key}.usual")
+        records = {**_groups(own.pop("groups", []), key, f"{where}.{key}"), **own}
+        told = {name: {**usual, **_table(record, f"{where}.{key}.{name}")} for name, record in records.items()}
+        built[key] = _each(told, f"{where}.{key}", make)
+    table = {"printed_id_prefix": table.get("id_prefix"), "merged": [], **table}
+    return from_table(EndpointSpec, table, where, **built)
 
 
 def _groups(wanted: object, key: str, where: str) -> dict[str, Any]:
     """The records of the shared groups that an endpoint takes as they are; its own records come before them."""
-    known = _shared()["groups"][key]
+    groups = _shared()["groups"]
+    known = groups[key] if key == "parameters" else {**groups["answer"], **groups[key]}
     if not isinstance(wanted, list):
         raise SpecError(f"{where}: groups={shorten(wanted)}: must be a list")
     found: dict[str, Any] = {}

@@ -73,6 +73,10 @@ def test_about_names_its_subject() -> None:
         ({1: 2}, "map<string,integer>", False),
         ({"a": [1]}, "map<string,integer[]>", True),
         ([{}], "object[]", True),
+        ([None, 1.5], "number?[]", True),
+        ([None, "a"], "number?[]", False),
+        (None, "number?[]", False),
+        ([{"a": 1.5}, None], "map<string,number>?[]", True),
         (None, "object", False),
     ],
 )
@@ -89,7 +93,7 @@ def test_integral_floats_only_where_a_record_says_so() -> None:
     assert type(as_integers(50.0)) is int
 
 
-@pytest.mark.parametrize("name", ["int", "string[", "map<integer,string>", "map<string,int>", "", "null"])
+@pytest.mark.parametrize("name", ["int", "string[", "map<integer,string>", "map<string,int>", "", "null", "number?", "number??[]"])
 def test_what_is_no_type(name: str) -> None:
     with pytest.raises(ValueError, match="is not a type"):
         check_type(name)

@@ -47,7 +47,8 @@ def test_openai_as_printed() -> None:
     assert completions["logprobs"].types == ("integer",) and chat["logprobs"].types == ("boolean",)
     assert {r.name for r in completions.values() if r.extension} == {
         "top_k", "min_p", "repetition_penalty", "ignore_eos", "min_tokens", "stop_token_ids",
-        "include_stop_str_in_output",
+        "include_stop_str_in_output", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+        "return_token_ids", "prompt_logprobs", "skip_special_tokens",
     }  # fmt: skip
     assert page.reading("best_of_floor") == "n" and page.reading("best_of_floor", strict=True) == "above_n"
 
