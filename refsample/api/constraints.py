@@ -15,9 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from refsample.api.tools import NAME, Take, ToolSet, json_rule
+from refsample.api.builder import Builder
+from refsample.api.tools import NAME, ToolSet, json_rule
 from refsample.generation.constrain import Grammar
+from refsample.generation.grammars import written
+from refsample.generation.schema import read_schema
 from refsample.spec.notation import same_json
+from refsample.text.reasoning import Marks
 
 Kind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 
@@ -41,7 +45,7 @@ class _Wish:
     """Where the user wrote it."""
 
 
-def constraint(take: Take, tools: ToolSet | None = None) -> Grammar | None:
+def constraint(take: Builder, tools: ToolSet | None = None) -> Grammar | None:
     """The grammar of a request's answer; None where any text will do. Raises ParameterError.
 
     What a schema or a pattern says is only looked at when it is compiled.
@@ -56,10 +60,23 @@ def constraint(take: Take, tools: ToolSet | None = None) -> Grammar | None:
         return tools.grammar
     if wish.kind not in ("json_schema", "json_object"):
         raise take.error(wish.name, f"cannot be combined with {tools.field} that may be called: a call is no such text")
-    return tools.grammar_with(json_rule({"type": "object"} if wish.kind == "json_object" else wish.value))
+    if wish.kind == "json_object":
+        return tools.grammar_with(json_rule({"type": "object"}))
+    return tools.grammar_with(json_rule(read_schema(_source(wish), wish.place)))
 
 
-def _one(take: Take, guided: _Wish | None, format: _Wish | None) -> _Wish | None:
+def after_thought(grammar: Grammar, marks: Marks) -> Grammar:
+    """`grammar` for an answer that may think aloud first: the thought is free, what follows its mark has the form.
+
+    An answer that is already inside its thought has to end it.
+    """
+    form = f"%lark {{\n{written(grammar.kind, grammar.source, grammar.field)}\n}}"
+    thought = "thought" if marks.opened else f"({json.dumps(marks.open)} thought)?"
+    source = f"start: {thought} {form}\nthought[lazy]: /(?s:.*)/ {json.dumps(marks.close)}\n"
+    return Grammar("tools", source, grammar.field)
+
+
+def _one(take: Builder, guided: _Wish | None, format: _Wish | None) -> _Wish | None:
     """The one wish that counts."""
     if guided is None or format is None:
         return guided or format
@@ -74,7 +91,7 @@ def _one(take: Take, guided: _Wish | None, format: _Wish | None) -> _Wish | None
     return guided
 
 
-def _guided(take: Take, name: str) -> _Wish | None:
+def _guided(take: Builder, name: str) -> _Wish | None:
     value, place = take.fields.value(name), take.fields.name(name)
     if value is None:
         return None
@@ -91,7 +108,7 @@ def _guided(take: Take, name: str) -> _Wish | None:
     return _Wish(name, _GUIDED[name], value, place)
 
 
-def _schema(take: Take, place: str, value: object) -> Mapping[str, Any]:
+def _schema(take: Builder, place: str, value: object) -> Mapping[str, Any]:
     """A JSON Schema, sent as an object or as its text."""
     if isinstance(value, str):
         try:
@@ -103,7 +120,7 @@ def _schema(take: Take, place: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def _response_format(take: Take) -> _Wish | None:
+def _response_format(take: Builder) -> _Wish | None:
     value, place = take.fields.value("response_format"), take.fields.name("response_format")
     if value is None:
         return None
@@ -127,7 +144,7 @@ def _response_format(take: Take) -> _Wish | None:
     return _Wish("response_format", "json_schema", schema, f"{place}.schema")
 
 
-def _check_names(take: Take, place: str, inner: Mapping[str, Any]) -> None:
+def _check_names(take: Builder, place: str, inner: Mapping[str, Any]) -> None:
     name = inner.get("name", ...)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise take.wrong(f"{place}.name", name, "must be 1 to 64 letters, digits, underscores or dashes")

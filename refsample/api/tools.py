@@ -17,18 +17,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from refsample.api.types import Fields
-from refsample.errors import ParameterError
+from refsample.api.builder import Builder
 from refsample.generation.constrain import Grammar
-from refsample.spec.provider import EndpointSpec
+from refsample.generation.grammars import SEPARATORS
+from refsample.generation.schema import read_schema
 
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
-
-COMPACT: Final[Mapping[str, Any]] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""How the JSON of a call is laid out: as Python's `json.dumps` does, which is what such models were trained on."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What functions and schemas may be called (OpenAI's page)."""
@@ -37,25 +34,6 @@ _OPEN_ENDED = (
     "$ref", "$dynamicRef", "additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames",
     "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas",
 )  # fmt: skip
-
-
-class Take(Protocol):
-    """The checked fields of one request, with the provider's defaults and the wording of its errors."""
-
-    fields: Fields
-    endpoint: EndpointSpec
-
-    def get(self, name: str) -> Any:
-        """The value sent, else the provider's default, else None."""
-
-    def wrong(self, place: str, value: object, rule: str, code: str = ...) -> ParameterError:
-        """The error of something inside a field."""
-
-    def error(self, name: str, rule: str) -> ParameterError:
-        """The error of a whole field."""
-
-    def reading(self, behaviour: str) -> str:
-        """Which reading of a behaviour is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +74,7 @@ class ToolSet:
         return Grammar("tools", _lark(self, content), self.field) if self.functions else None
 
 
-def tools(take: Take) -> ToolSet | None:
+def tools(take: Builder) -> ToolSet | None:
     """The tools of a request; None without any. Raises ParameterError."""
     asked, old = take.get("tools"), take.get("functions")
     if asked and old:
@@ -115,12 +93,13 @@ def tools(take: Take) -> ToolSet | None:
     for index, known in enumerate(names):
         if known in names[:index]:
             raise take.wrong(f"{place}[{index}]", known, "is the name of two functions")
-    functions = tuple(Function(str(one["name"]), _arguments(one.get("parameters"))) for one in found)
     mode, picked = _choice(take, choice_name, names)
-    if mode == "none":
-        functions = ()
-    elif picked is not None:
-        functions = tuple(function for function in functions if function.name == picked)
+    inner = "parameters" if old else "function.parameters"
+    functions = tuple(
+        Function(names[index], _arguments(one.get("parameters"), f"{place}[{index}].{inner}"))
+        for index, one in enumerate(found)
+        if mode != "none" and picked in (None, names[index])
+    )
     several = not old and picked is None and take.get("parallel_tool_calls") is not False
     return ToolSet(
         offered=tuple({"type": "function", "function": one} for one in found),
@@ -133,14 +112,14 @@ def tools(take: Take) -> ToolSet | None:
     )
 
 
-def _no_choice(take: Take) -> None:
+def _no_choice(take: Builder) -> None:
     """A choice among no tools asks for nothing, unless it asks for a call."""
     for name, list_name in (("tool_choice", "tools"), ("function_call", "functions")):
         if take.fields.value(name) not in (None, "none", "auto"):
             raise take.error(name, f"needs {take.fields.name(list_name)} to choose from")
 
 
-def _tool(take: Take, place: str, tool: object) -> Mapping[str, Any]:
+def _tool(take: Builder, place: str, tool: object) -> Mapping[str, Any]:
     if not isinstance(tool, Mapping):
         raise take.wrong(place, tool, "must be an object", "invalid_type")
     if tool.get("type") != "function":
@@ -149,7 +128,7 @@ def _tool(take: Take, place: str, tool: object) -> Mapping[str, Any]:
     return _function(take, f"{place}.function", tool.get("function", ...))
 
 
-def _function(take: Take, place: str, function: object) -> Mapping[str, Any]:
+def _function(take: Builder, place: str, function: object) -> Mapping[str, Any]:
     """A function's definition, checked; fields that only describe it are kept for the template."""
     if not isinstance(function, Mapping):
         raise take.wrong(place, function, "must be an object", "invalid_type")
@@ -168,7 +147,7 @@ def _function(take: Take, place: str, function: object) -> Mapping[str, Any]:
     return {key: value for key, value in function.items() if value is not None}
 
 
-def _choice(take: Take, field: str, names: Sequence[str]) -> tuple[str, str | None]:
+def _choice(take: Builder, field: str, names: Sequence[str]) -> tuple[str, str | None]:
     """none, auto or required, and the one function that is named, if one is."""
     choice = take.fields.value(field)
     modes = ("none", "auto") if field == "function_call" else ("none", "auto", "required")
@@ -191,11 +170,12 @@ def _choice(take: Take, field: str, names: Sequence[str]) -> tuple[str, str | No
     return "required", name
 
 
-def _arguments(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _arguments(schema: Mapping[str, Any] | None, place: str) -> Mapping[str, Any]:
     """The schema of a call's arguments. One that lists its properties and says nothing of others allows no others:
     a function has no use for an argument it does not name. No schema: no arguments (OpenAI's page)."""
     if schema is None:
         return {"type": "object", "properties": {}, "additionalProperties": False}
+    read_schema(json.dumps(schema), place)
     named, required = schema.get("properties"), schema.get("required", [])
     whole = {"type": "object", **schema}
     listed = isinstance(named, Mapping) and isinstance(required, list) and set(map(str, required)) <= set(named)
@@ -205,9 +185,9 @@ def _arguments(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _lark(asked: ToolSet, content: str | None) -> str:
-    """The grammar in llguidance's Lark. Rule `answer` is the whole answer, so that something can be put before it."""
+    """The grammar in llguidance's Lark. A rule of one literal is no lexeme of its own, so tokens may span its ends."""
     opened, closed = ("", "") if asked.bare else (f"{OPEN}\n", f"\n{CLOSE}")
-    lines = ["%llguidance {}", "start: answer"]
+    lines = ["start: answer"]
     more = f" ({_quoted(chr(10) + opened)} call)*" if asked.parallel else ""
     first = f"{_quoted(opened)} call{more}" if opened else f"call{more}"
     if asked.must:
@@ -231,8 +211,8 @@ def _lark(asked: ToolSet, content: str | None) -> str:
 
 
 def json_rule(schema: Mapping[str, Any]) -> str:
-    """JSON of a schema as an expression in Lark."""
-    return f"%json {json.dumps({**schema, 'x-guidance': COMPACT})}"
+    """JSON of a schema as an expression in Lark, laid out as everywhere."""
+    return f"%json {json.dumps({**schema, 'x-guidance': SEPARATORS})}"
 
 
 def _quoted(text: str) -> str:
