@@ -3,24 +3,19 @@
 Arguments are passed on as they were written, never parsed and written again, so a stream joined is the whole answer.
 An answer that ends inside a call shows the part of its arguments that there is, as OpenAI's does, and keeps the reason
 why it ended (length, or a stop string's stop): only where every call is complete is the reason `tool_calls`.
-Text that has not become a call by then (half a mark, half a name) is content.
+What ends before its name is known is not shown: it was to be a call. Text that is no call is content.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from refsample.api.tools import CLOSE, OPEN, ToolSet
 
 Delta = dict[str, Any]
 """{"content": text}, {"tool_calls": [one call or a piece of one]} or {"function_call": a call or a piece of one}."""
-
-_HEAD: Final = re.compile(r'\{"name": "([A-Za-z0-9_-]{1,64})", "arguments": (?=\{)')
-_LONGEST_HEAD: Final = 120
-"""Characters before which a head has to be there; what has none is no call."""
 
 
 class _Value:
@@ -52,7 +47,9 @@ class _Value:
 class ToolStream:
     """The deltas of one choice. Feed it the answer's text as it comes, then finish it."""
 
-    __slots__ = ("_buffer", "_calls", "_closed", "_mark", "_shown", "_stage", "_tail", "_tools", "_value")
+    __slots__ = (
+        "_buffer", "_calls", "_closed", "_heads", "_mark", "_next", "_shown", "_stage", "_tail", "_tools", "_value",
+    )  # fmt: skip
 
     def __init__(self, tools: ToolSet) -> None:
         self._tools = tools
@@ -60,6 +57,8 @@ class ToolStream:
         self._stage = "plain" if not tools.functions else "call" if tools.bare else "text"
         self._mark = ""  # what led into the call that is being read
         self._tail = "}" if tools.bare else f"}}\n{CLOSE}"
+        self._next = "\n" if tools.bare else f"\n{OPEN}\n"
+        self._heads = {f'{{"name": "{one.name}", "arguments": {{': one.name for one in tools.functions}
         self._calls = self._closed = 0
         self._shown = False
         self._value = _Value()
@@ -79,10 +78,9 @@ class ToolStream:
     def finish(self) -> list[Delta]:
         """What is left when the text has ended."""
         rest, self._buffer = self._buffer, ""
-        if self._stage == "call":
-            rest = self._mark + rest
-        inside = self._stage == "tail" and self._tail.startswith(rest)
-        return [] if self._tools.bare or inside or not rest else [{"content": rest}]
+        cut = self._stage == "tail" and self._tail.startswith(rest)
+        cut = cut or (self._stage == "next" and self._next.startswith(rest))
+        return [] if self._tools.bare or cut or self._stage == "call" or not rest else [{"content": rest}]
 
     def finish_reason(self, reason: str) -> str:
         """`reason` as the sampler gave it, or that there are calls and every one is complete."""
@@ -102,9 +100,9 @@ class ToolStream:
             self._closed += 1
             self._move("next", len(self._tail))
         elif self._stage == "next":
-            self._mark = "\n" if self._tools.bare else f"\n{OPEN}\n"
-            if self._buffer.startswith(self._mark):
-                self._move("call", len(self._mark))
+            if self._buffer.startswith(self._next):
+                self._mark = self._next
+                self._move("call", len(self._next))
         elif self._stage == "plain":
             return self._content(len(self._buffer))
         return []
@@ -131,14 +129,14 @@ class ToolStream:
         return deltas
 
     def _head(self) -> list[Delta]:
-        found = _HEAD.match(self._buffer)
-        if found is None:
-            if len(self._buffer) >= _LONGEST_HEAD:
+        head = next((head for head in self._heads if self._buffer.startswith(head)), None)
+        if head is None:
+            if not any(head.startswith(self._buffer) for head in self._heads):
                 self._stage, self._buffer = "plain", self._mark + self._buffer
             return []
-        self._move("arguments", found.end())
+        self._move("arguments", len(head) - 1)  # its last brace is where the arguments begin
         self._calls, self._value = self._calls + 1, _Value()
-        called = {"name": found.group(1), "arguments": ""}
+        called = {"name": self._heads[head], "arguments": ""}
         if self._tools.legacy:
             return [{"function_call": called}]
         start = {"index": self._calls - 1, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
