@@ -1,0 +1,40 @@
+# Nebius, "Text generation": the page's curl example. Changed: the base URL comes from the environment, curl shows
+# nothing but the answer; C20: `{...}` becomes properties, and the missing comma is there.
+curl "$BASE_URL/v1/chat/completions" --silent --show-error --max-time 120 \
+  -X 'POST' \
+  -H 'Content-Type: application/json' \
+  -H 'Accept: */*' \
+  -H "Authorization: Bearer $NEBIUS_API_KEY" \
+  --data-binary '{
+    "model": "meta-llama/Meta-Llama-3.1-70B-Instruct",
+    "messages": [
+      {
+        "role": "system",
+        "content": "You are a chemistry expert. Add jokes about cats to your responses from time to time."
+      },
+      {
+        "role": "user",
+        "content": "Hello!"
+      },
+      {
+        "role": "assistant",
+        "content": "Hello! How can I assist you with chemistry today? And did you hear about the cat who became a chemist? She had nine lives, but she only needed one formula!"
+      }
+    ],
+    "max_tokens": 100,
+    "temperature": 1,
+    "top_p": 1,
+    "top_k": 50,
+    "n": 1,
+    "stream": false,
+    "stream_options": null,
+    "stop": null,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": null,
+    "logprobs": false,
+    "top_logprobs": null,
+    "user": null,
+    "guided_json": {"type": "object", "properties": {"joke": {"type": "string", "maxLength": 60}}},
+    "response_format": {"type": "json_object"}
+  }'
