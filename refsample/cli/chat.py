@@ -26,8 +26,8 @@ HELP = "/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an
 @click.option("--json", "as_json", is_flag=True, help="Print the API's response as one line of JSON.")
 @click.option("--no-stream", is_flag=True, help="Print when the whole answer is there.")
 def chat(
-    message: str | None, system: str | None, model_name: str, spec: str, settings: tuple[str, ...], strict: bool,
-    threads: int | None, as_json: bool, no_stream: bool,
+    message: str | None, system: str | None, model_name: str, lora: str | None, spec: str,
+    settings: tuple[str, ...], strict: bool, threads: int | None, as_json: bool, no_stream: bool,
 ) -> None:  # fmt: skip
     """Answer MESSAGE (an argument, - or a pipe); without one, talk: history, /reset, /exit, Ctrl-C stops the answer.
 
@@ -43,20 +43,22 @@ def chat(
     else:
         text = text_from(message, "MESSAGE")
         if text is None and not as_json:
-            model = open_model(model_name, threads)
+            model = open_model(model_name, threads, lora)
             converse(lambda turns: ask(model, {**body, "messages": turns}, spec, strict), told)
             return
         if text is None:
             raise click.UsageError("--json needs a MESSAGE", click.get_current_context())
         body["messages"] = [*told, {"role": "user", "content": text}]
-    respond(body, model_name, spec, chat=True, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream)
+    respond(
+        body, (model_name, lora), spec, chat=True, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream
+    )
 
 
 def ask(model: Any, body: dict[str, object], spec: str, strict: bool) -> Iterable[Mapping[str, Any]]:
     """Chunks of one answer within a conversation."""
     from refsample.api.stream import stream
 
-    return stream(model, counted(body, spec, True), spec, True, strict=strict)
+    return stream(model, counted(body, spec, True, strict), spec, True, strict=strict)
 
 
 def converse(answer: Stream, told: list[Message], read: Callable[[str], str] = input) -> None:

@@ -19,8 +19,8 @@ from refsample.errors import ParameterError
 @click.option("--json", "as_json", is_flag=True, help="Print the API's response as one line of JSON.")
 @click.option("--no-stream", is_flag=True, help="Print when the whole answer is there.")
 def complete(
-    prompt: str | None, model_name: str, spec: str, settings: tuple[str, ...], strict: bool, threads: int | None,
-    as_json: bool, no_stream: bool,
+    prompt: str | None, model_name: str, lora: str | None, spec: str, settings: tuple[str, ...], strict: bool,
+    threads: int | None, as_json: bool, no_stream: bool,
 ) -> None:  # fmt: skip
     """Continue PROMPT (an argument, - or a pipe), as POST /v1/completions does.
 
@@ -36,19 +36,24 @@ def complete(
         if text is None:
             raise click.UsageError("a PROMPT is needed: an argument, - or a pipe", click.get_current_context())
         body["prompt"] = text
-    respond(body, model_name, spec, chat=False, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream)
+    respond(
+        body, (model_name, lora), spec, chat=False, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream
+    )
 
 
 def respond(
-    body: dict[str, object], model_name: str, spec: str, *, chat: bool, strict: bool, threads: int | None,
-    as_json: bool, no_stream: bool,
+    body: dict[str, object], which: tuple[str, str | None], spec: str, *, chat: bool, strict: bool,
+    threads: int | None, as_json: bool, no_stream: bool,
 ) -> None:  # fmt: skip
-    """Answer one request body on stdout. JSON is always the whole response: streamed or not, it is the same object."""
+    """Answer one request body on stdout; `which` is a model and an adapter over it.
+
+    JSON is always the whole response: streamed or not, it is the same object.
+    """
     from refsample.api.chat import chat as chat_once
     from refsample.api.completions import complete as complete_once
     from refsample.api.stream import stream
 
-    model = open_model(model_name, threads)
+    model = open_model(which[0], threads, which[1])
     if as_json or no_stream or several(body):
         start = time.perf_counter()
         response = (chat_once if chat else complete_once)(model, body, spec, strict=strict)
@@ -57,7 +62,8 @@ def respond(
             return
         reply = print_whole(response, time.perf_counter() - start)
     else:
-        reply = print_stream(stream(model, counted(body, spec, chat), spec, chat, strict=strict))
+        asked = counted(body, spec, chat, strict)
+        reply = print_stream(stream(model, asked, spec, chat, strict=strict))
     if not reply.text.endswith("\n"):
         say("\n")
     footer(reply)
@@ -70,11 +76,12 @@ def several(body: dict[str, object]) -> bool:
     return body.get("n", 1) != 1 or body.get("best_of", 1) != 1 or prompts > 1
 
 
-def counted(body: dict[str, object], spec: str, chat: bool) -> dict[str, object]:
+def counted(body: dict[str, object], spec: str, chat: bool, strict: bool) -> dict[str, object]:
     """The same request, asking for usage in the stream where the provider has a field for it: the footer's figures."""
     from refsample.spec.provider import provider
 
-    endpoint = provider(spec).endpoints["chat" if chat else "completions"]
-    if "stream_options" in endpoint.parameters and "stream_options" not in body:
-        return {**body, "stream_options": {"include_usage": True}}
-    return body
+    endpoint = provider(spec).endpoints.get("chat" if chat else "completions")
+    record = None if endpoint is None else endpoint.parameters.get("stream_options")
+    if record is None or (strict and record.extension) or record.support != "served" or "stream_options" in body:
+        return body
+    return {**body, "stream_options": {"include_usage": True}}

@@ -1,4 +1,4 @@
-"""`refsample models`: the embedded model and what the local hub cache holds, and whether each can be run."""
+"""`refsample models`: the embedded model, what the local hub cache holds, their own adapters; can each be run?"""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ class Listed:
     runnable: bool
     why_not: str | None
     folder: str
+    base: str | None = None
+    """Of an adapter: the model whose folder holds it."""
 
 
 @click.command(short_help="List the models that are on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def models(as_json: bool) -> None:
-    """List tiny and the models of the local hub cache: family, size, runnable or why not. Loads nothing."""
-    found = [look(name, folder) for name, folder in folders()]
+    """List tiny and the models of the local hub cache, with the adapters in their folders: family, size, runnable or
+    why not. Loads nothing."""
+    found = [entry for name, folder in folders() for entry in (look(name, folder), *own_adapters(name, folder))]
     if as_json:
         click.echo(json.dumps([asdict(model) for model in found]))
         return
     rows = [("model", "family", "weights", "runnable")]
     for model in found:
         verdict = "yes" if model.runnable else f"no: {model.why_not}"
-        rows.append((model.name, model.family or "?", f"{model.bytes / 1e6:.1f} MB", verdict))
+        name = model.name if model.base is None else f"{model.base} --lora {model.name}"
+        rows.append((name, model.family or "?", f"{model.bytes / 1e6:.1f} MB", verdict))
     click.echo("\n".join(columns(rows)))
 
 
@@ -63,6 +67,25 @@ def look(name: str, folder: Path) -> Listed:
     except ModelError as error:
         why_not = " ".join(str(error).split())
     return Listed(name, family(folder), size, why_not is None, why_not, str(folder))
+
+
+def own_adapters(name: str, folder: Path) -> Iterator[Listed]:
+    """The adapters that the folder of a model holds, each read over it."""
+    from refsample.generation.load import adapters
+    from refsample.model.config import read_config
+    from refsample.model.lora import TENSORS, read_adapter
+    from refsample.model.weights import open_weights
+
+    for own, path in adapters(folder).items():
+        why_not: str | None = None
+        try:
+            config = read_config(folder)
+            read_adapter(path, config, open_weights(folder, config))
+        except ModelError as error:
+            why_not = " ".join(str(error).split())
+        weights = path / TENSORS
+        size = weights.stat().st_size if weights.is_file() else 0
+        yield Listed(own, "lora", size, why_not is None, why_not, str(path), name)
 
 
 def family(folder: Path) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from refsample.errors import ParameterError
+from refsample.errors import ParameterError, shorten
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
@@ -22,8 +23,12 @@ RESERVED: Mapping[str, str] = {
 }
 
 
+adapter_option = click.option("--lora", metavar="NAME|PATH|ID",
+                              help="Adapter over the model: one of its own, a folder in PEFT's layout, or a hub id.")
+
+
 def asking(command: Command) -> Command:
-    """The options of every command that asks a model: --model --spec -o --strict --threads."""
+    """The options of every command that asks a model: --model --lora --spec -o --strict --threads."""
     for option in (
         click.option("--threads", type=click.IntRange(1), metavar="N",
                      help="Threads of the kernels; never changes an answer."),
@@ -33,6 +38,7 @@ def asking(command: Command) -> Command:
                      help="Any field of the request; the value is JSON, else text. Repeatable."),
         click.option("--spec", default="openai", show_default=True, metavar="NAME",
                      help="Provider spec: see `refsample specs`."),
+        adapter_option,
         click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID",
                      help="Embedded model, folder in Hugging Face layout, or id in the local hub cache."),
     ):
@@ -91,12 +97,55 @@ def check_unicode(text: str, name: str) -> None:
         raise ParameterError(name, text, "must be UTF-8", "the command line") from None
 
 
-def open_model(name: str, threads: int | None = None) -> Model:
-    """The model, with the kernels set to so many threads. Raises ModelError, UnknownModelError, ParameterError."""
+def open_model(name: str, threads: int | None = None, lora: str | None = None) -> Model:
+    """The model, with an adapter over it if one is named, and the kernels set to so many threads.
+
+    Raises ModelError, UnknownModelError, ParameterError.
+    """
     from refsample.generation.load import load
 
     set_threads(threads)
-    return load(name)
+    return load(name, adapter=lora)
+
+
+def named(entry: str) -> tuple[str, str]:
+    """NAME=SOURCE as (name, source); a source alone bears its folder's name, else its own."""
+    name, sign, source = entry.partition("=")
+    if sign and not Path(entry).exists():  # a folder whose own name holds "=" is a path all the same
+        return name, source
+    return (Path(entry).resolve().name if Path(entry).is_dir() else entry), entry
+
+
+def put_adapters(models: dict[str, Model], entries: tuple[str, ...]) -> None:
+    """Add to `models` one for each `--lora NAME=SOURCE`, over the model of them that it belongs to.
+
+    Raises ParameterError for a name that is taken, or where it is open which model is the base.
+    """
+    from refsample.generation.load import locate_adapter
+
+    bases = dict(models)
+    for entry in entries:
+        name, source = named(entry)
+        if name in models:
+            raise ParameterError("--lora", entry, f"the name {name} is taken: write OTHER=PATH", "the command line")
+        base = base_of(entry, source, bases)
+        models[name] = base.with_adapter(name, locate_adapter(source, base.folder))
+
+
+def base_of(entry: str, source: str, bases: Mapping[str, Model]) -> Model:
+    """The only model, else the only one that holds the adapter itself, else the one that the adapter's config names."""
+    from refsample.generation.load import adapters, locate_adapter
+    from refsample.model.peft import read_adapter_config
+
+    owners = [base for base in bases.values() if source in adapters(base.folder)]
+    for candidates in (list(bases.values()), owners):
+        if len(candidates) == 1:
+            return candidates[0]
+    said = read_adapter_config(locate_adapter(source, next(iter(bases.values())).folder)).base
+    if said is None or said not in bases:
+        rule = f"several models are served, and none is called {shorten(said)}, as the adapter's config names its base"
+        raise ParameterError("--lora", entry, rule, "the command line")
+    return bases[said]
 
 
 def set_threads(threads: int | None) -> None:

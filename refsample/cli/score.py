@@ -9,7 +9,7 @@ import sys
 import click
 
 from refsample.checks import known_names
-from refsample.cli.options import body_from, check_unicode, open_model, text_from
+from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, text_from
 from refsample.cli.terminal import show
 from refsample.render import Token, ansi, columns, visible, wants_colour
 
@@ -18,13 +18,14 @@ from refsample.render import Token, ansi, columns, visible, wants_colour
 @click.argument("prompt")
 @click.argument("completion")
 @click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID", help="Who scores.")
+@adapter_option
 @click.option("-o", "settings", multiple=True, metavar="KEY=VALUE", help="Sampling parameters of the processed law.")
 @click.option("--engine", default="reference", show_default=True, metavar="NAME", help="Whose sampling rules.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; a token outside the support has logprob null.")
 def score(
-    prompt: str, completion: str, model_name: str, settings: tuple[str, ...], engine: str, threads: int | None,
-    as_json: bool,
+    prompt: str, completion: str, model_name: str, lora: str | None, settings: tuple[str, ...], engine: str,
+    threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score COMPLETION after PROMPT token by token: raw and processed logprob, rank, whether it could be drawn at all.
 
@@ -40,7 +41,8 @@ def score(
         given["logit_bias"] = token_keys(given["logit_bias"])
     text = text_from(prompt, "PROMPT") or ""
     check_unicode(completion, "COMPLETION")
-    scored = score_text(open_model(model_name, threads), text, completion, SamplingParams(**given), engine)  # type: ignore[arg-type]
+    model = open_model(model_name, threads, lora)
+    scored = score_text(model, text, completion, SamplingParams(**given), engine)  # type: ignore[arg-type]
     rows = [
         {
             "token_id": t.token_id, "text": t.text, "raw_logprob": finite(t.raw_logprob),
