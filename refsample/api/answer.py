@@ -25,6 +25,7 @@ from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
 from refsample.spec.provider import EndpointSpec, ProviderSpec
+from refsample.text.reasoning import Marks, find_marks
 from refsample_kernels.softmax import log_softmax
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Job:
     """The seed in effect, drawn here if the request has none."""
     events: Events
     """The tokens, computed while this is iterated; closing it stops the work."""
+    marks: Marks | None
+    """Between which marks the answer thinks; None: all of it is content."""
     deadline: float | None
     """On the monotonic clock, in seconds; None: somebody waits for however long it takes."""
     id: str
@@ -120,6 +123,7 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
         params=events.params,
         seed=events.seed,
         events=events,
+        marks=_marks(model, request, behaviour, prompts[0]),
         deadline=deadline,
         id=(endpoint.printed_id_prefix if request.strict else endpoint.id_prefix) + secrets.token_hex(12),
         created=int(time.time()),
@@ -127,16 +131,30 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     )
 
 
+def _marks(model: Model, request: Request, behaviour: Behaviour, prompt: tuple[int, ...]) -> Marks | None:
+    """Thoughts are split off where the provider's answer has a place for them. Text that has to be of a form has that
+    form as a whole, so nothing of it is a thought."""
+    places = ("choices[].message.reasoning_content", "choices[].message.reasoning")
+    if request.generation.grammar is not None or not any(place in request.endpoint.response for place in places):
+        return None
+    return find_marks(model.chat_template(behaviour.template), model.tokenizer, prompt)
+
+
 def in_time(job: Job, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
     """The events until the request's own time is over. Then RequestTimeoutError, or an early end where the provider's
     page gives the text so far."""
-    request = job.request
     for event in events:
-        if job.deadline is not None and time.monotonic() >= job.deadline and request.timeout_s is not None:
-            if request.provider.reading("timeout", strict=request.strict) == "text_so_far":
-                return
-            raise RequestTimeoutError(request.timeout_s)
+        if job.deadline is not None and time.monotonic() >= job.deadline:
+            check_time(job)
+            return
         yield event
+
+
+def check_time(job: Job) -> None:
+    """RequestTimeoutError for a job whose own time is over, unless the provider's page gives the text so far."""
+    request = job.request
+    if request.timeout_s is not None and request.provider.reading("timeout", strict=request.strict) == "refused":
+        raise RequestTimeoutError(request.timeout_s)
 
 
 def fingerprint(model: Model, behaviour: Behaviour) -> str:

@@ -56,7 +56,7 @@ def _texts(job: Job, choices: list[Choice], prompts: list[dict[str, Any]]) -> It
             **prompts[choice.prompt_index],
             **_ids(job, choice.token_ids),
             "index": index,
-            "text": text + delta["content"],
+            "text": text + (delta["content"] or ""),
             "logprobs": logprobs(job, choice.prompt_index, [*rows, *choice.logprobs]),
             "finish_reason": reason,
             "stop_reason": choice.stop_reason,

@@ -45,7 +45,5 @@ class Tally:
             counts["completion_tokens_details"] = {
                 "accepted_prediction_tokens": job.events.accepted_prediction,
                 "rejected_prediction_tokens": job.events.rejected_prediction,
-                "audio_tokens": 0,
-                "reasoning_tokens": 0,
             }
         return counts

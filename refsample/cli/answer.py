@@ -38,9 +38,11 @@ def print_stream(chunks: Iterable[Mapping[str, Any]], *, interruptible: bool = F
             extra = chunk.get("refsample") or extra
             for choice in chunk["choices"]:
                 piece = choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+                if "delta" in choice:
+                    say_calls(choice["delta"])
                 first = time.perf_counter() if piece and not text else first
                 text += piece
-                finish = choice["finish_reason"] or finish
+                finish = choice.get("finish_reason") or finish
                 print_piece(piece, choice.get("logprobs"), colour=colour)
     except KeyboardInterrupt:
         if not interruptible:
@@ -55,9 +57,17 @@ def print_stream(chunks: Iterable[Mapping[str, Any]], *, interruptible: bool = F
     return Reply(text, finish, tokens, end - start, first - start, extra, stopped)
 
 
-def print_piece(text: str, logprobs: Mapping[str, Any] | None, *, colour: bool) -> None:
-    """Text of one choice or chunk; tinted where there are logprobs and colour is wanted."""
-    if colour and logprobs:
+def say_calls(message: Mapping[str, Any]) -> None:
+    """Calls of tools in a message or a delta, as a name and its arguments on a line of their own."""
+    called = message.get("function_call")
+    for call in [*(message.get("tool_calls") or ()), *([{"function": called}] if called else ())]:
+        name = call["function"].get("name")
+        say((f"\n{name} " if name else "") + call["function"].get("arguments", ""))
+
+
+def print_piece(text: str, logprobs: Any, *, colour: bool) -> None:
+    """Text of one choice or chunk; tinted where there are logprobs with their tokens and colour is wanted."""
+    if colour and isinstance(logprobs, Mapping) and logprobs:
         show(choice_tokens(text, logprobs))
     else:
         say(text)
@@ -72,6 +82,7 @@ def print_whole(response: Mapping[str, Any], seconds: float) -> Reply:
         if len(choices) > 1:
             say(f"--- choice {choice['index']} ({choice['finish_reason']})\n")
         print_piece(text, choice.get("logprobs"), colour=colour)
+        say_calls(choice.get("message") or {})
         if len(choices) > 1:
             say("\n")
     last = choices[-1]
