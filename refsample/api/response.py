@@ -11,10 +11,11 @@ from typing import Any
 from refsample.api import tokens
 from refsample.api.answer import Choice, Job, LogprobRow, collect, in_time
 from refsample.api.echoes import echo, of_prompts
-from refsample.api.shape import fitted, shape_of
+from refsample.api.shape import Shape, fitted, shape_of
 from refsample.api.usage import Tally
 from refsample.api.voice import spoken
 from refsample.generation.sequence import TokenEvent
+from refsample.spec.provider import FieldSpec
 
 
 def answered(job: Job, events: Iterable[TokenEvent]) -> dict[str, Any]:
@@ -25,8 +26,14 @@ def answered(job: Job, events: Iterable[TokenEvent]) -> dict[str, Any]:
     make = _messages if endpoint.kind == "chat" else _texts
     every: dict[str, Any] = {**prompts[0]} if len(prompts) == 1 else {}
     every |= {**head(job, endpoint.object), "choices": list(make(job, choices, prompts)), "usage": tally.usage()}
-    shape = shape_of(endpoint.response, strict=job.request.strict)
-    return {**fitted(every, shape), "refsample": replay(job)}
+    return {**fitted(every, shown(job, endpoint.response)), "refsample": replay(job)}
+
+
+def shown(job: Job, records: Mapping[str, FieldSpec]) -> Shape:
+    """What of a job's answer is shown. A server that writes logprobs in another shape does not hide that."""
+    swapped = "logprobs_shape_swapped" in job.behaviour.flaws
+    kept = {name: one for name, one in records.items() if not (swapped and name.startswith("choices[].logprobs."))}
+    return shape_of(kept, strict=job.request.strict)
 
 
 def head(job: Job, kind: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from refsample.api.answer import Job, default_behaviour, in_time, prepare
 from refsample.api.echoes import echo, of_prompts
-from refsample.api.response import head, logprobs, replay
-from refsample.api.shape import fitted, shape_of
+from refsample.api.response import head, logprobs, replay, shown
+from refsample.api.shape import fitted
 from refsample.api.usage import Tally
 from refsample.api.validate import parse
 from refsample.api.voice import Delta, Voice
@@ -53,7 +53,7 @@ def stream(
 def chunks(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
     """The chunks that a job's events make. Only the first carries the key `refsample`."""
     request, tally = job.request, Tally(job)
-    shape = shape_of(request.endpoint.chunk, strict=request.strict)
+    shape = shown(job, request.endpoint.chunk)
     start = {**head(job, request.endpoint.chunk_object), "chunk_type": "chunk"}
     prompts = of_prompts(job)
     once: dict[str, Any] = {**prompts[0]} if len(prompts) == 1 else {}
