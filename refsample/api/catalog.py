@@ -41,6 +41,8 @@ def known_name(name: str, known: Collection[str], page: ProviderSpec) -> str | N
 def _readings(name: str) -> Iterator[str]:
     """`name` without a vendor before it, without a deployment after it, without both."""
     parts = name.split("/")
+    if not all(parts):
+        return
     yield "/".join(parts[1:])
     if len(parts) > 2:  # two parts are vendor and model, never a model and its deployment
         yield "/".join(parts[:-1])

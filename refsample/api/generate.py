@@ -6,7 +6,9 @@ Requests are computed together by the server's batcher. No answer depends on loa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anyio import to_thread
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from refsample.api.answer import Job, ready
+from refsample.api.answer import Job, check_time, ready
 from refsample.api.chat import chat_completion
 from refsample.api.completions import completion
 from refsample.api.errors import error_body, failure
@@ -29,13 +31,14 @@ from refsample.spec.provider import EndpointSpec
 
 
 class Flow(Iterator[TokenEvent]):
-    """The events of a job for as long as somebody waits for them; then GoneError."""
+    """The events of a job for as long as somebody waits for them; then GoneError, or what the job's own time limit
+    asks for."""
 
-    __slots__ = ("_left", "_shared", "_ticket")
+    __slots__ = ("_job", "_late", "_left", "_shared", "_ticket")
 
     def __init__(self, job: Job, shared: Shared) -> None:
         """Raises BusyError, GoneError."""
-        self._shared, self._left = shared, False
+        self._job, self._shared, self._left, self._late = job, shared, False, False
         try:
             self._ticket = shared.batcher.submit(job.events)
         except BatcherClosed:
@@ -49,13 +52,40 @@ class Flow(Iterator[TokenEvent]):
         if self._left or self._shared.closing.is_set():
             self._ticket.close()
             raise GoneError
-        if event is None:
-            raise StopIteration
-        return event
+        if event is not None:
+            return event
+        if self._late:
+            check_time(self._job)
+        raise StopIteration
 
     def stop(self) -> None:
         """Nobody waits any more: no further token is computed. May be called from any thread, at any time."""
         self._left = True
+        self._ticket.close()
+
+    @contextmanager
+    def watched(self, receive: Receive) -> Iterator[None]:
+        """Inside, the work stops when the client hangs up or the job's own time is over, even while it waits for its
+        turn; and it stops when this is left."""
+        watcher = asyncio.create_task(self._watch(receive))
+        timer = None
+        if self._job.deadline is not None:
+            timer = asyncio.get_running_loop().call_later(self._job.deadline - time.monotonic(), self._expire)
+        try:
+            yield
+        finally:
+            self.stop()
+            watcher.cancel()
+            if timer is not None:
+                timer.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.stop()
+
+    def _expire(self) -> None:
+        self._late = True
         self._ticket.close()
 
 
@@ -68,13 +98,9 @@ def generating(endpoint: EndpointSpec) -> SiteHandler:
         if job.request.stream:
             return _EventStream(site, job, flow)
         make = chat_completion if endpoint.kind == "chat" else completion
-        watcher = asyncio.create_task(_watch(request.receive, flow))
-        try:
+        with flow.watched(request.receive):
             answer = await to_thread.run_sync(make, job, flow, limiter=site.shared.waiters)
-            return site.respond(200, answer)
-        finally:
-            flow.stop()
-            watcher.cancel()
+        return site.respond(200, answer)
 
     return generate
 
@@ -83,13 +109,6 @@ def _begin(site: Site, endpoint: EndpointSpec, body: Any) -> tuple[Job, Flow]:
     """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
     job = ready(site.shared.models, body, site.page, endpoint, site.behaviour, strict=site.strict)
     return job, Flow(job, site.shared)
-
-
-async def _watch(receive: Receive, flow: Flow) -> None:
-    """Stops the work when the client hangs up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    flow.stop()
 
 
 class _EventStream(StreamingResponse):
@@ -101,12 +120,8 @@ class _EventStream(StreamingResponse):
         self.flow = flow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watcher = asyncio.create_task(_watch(receive, self.flow))
-        try:
+        with self.flow.watched(receive):
             await self.stream_response(send)
-        finally:
-            self.flow.stop()
-            watcher.cancel()
 
 
 async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +12,9 @@ from refsample import __version__
 from refsample.api.catalog import known_name
 from refsample.api.site import Site
 from refsample.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from refsample.generation.model import Model
 
 
 def health(site: Site) -> Response:
@@ -37,7 +40,15 @@ async def model_card(site: Site, request: Request) -> Response:
 
 
 def _card(site: Site, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": site.shared.created, "owned_by": "refsample"}
+    """OpenAI's card; an adapter's also names the model it sits on, as vLLM's does."""
+    models = site.shared.models
+    base = models[name].base
+    card = {"id": name, "object": "model", "created": site.shared.created, "owned_by": "refsample"}
+    return card if base is None else {**card, "parent": _served_as(base, models)}
+
+
+def _served_as(model: Model, models: Mapping[str, Model]) -> str:
+    return next((name for name, one in models.items() if one is model), model.name)
 
 
 def index(sites: Sequence[Site]) -> Response:

@@ -65,7 +65,7 @@ def create_app(
     sites = []
     for name, wanted in served.items():
         page = provider(wanted) if isinstance(wanted, str) else wanted
-        how = own.get(name) or default_behaviour(page)
+        how = own.get(name) or default_behaviour(page, strict=strict)
         sites.append(Site(shared, _prefix(name), page, how, strict))
     app = Starlette(routes=routes(sites), exception_handlers=_handlers(sites))
     app.router.redirect_slashes = False

@@ -2,81 +2,123 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from refsample.cli.options import set_threads
+from refsample.cli.options import named, put_adapters, set_threads
 from refsample.cli.terminal import note
 from refsample.errors import ParameterError
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from refsample.generation.behaviour import Behaviour
     from refsample.generation.model import Model
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+TAILS: Final = {"completions": "/completions", "chat": "/chat/completions"}
+"""What clients add to a base URL themselves."""
 
 
 @click.command(short_help="Serve models over HTTP, honest or with named faults.")
 @click.option("--model", "names", multiple=True, metavar="NAME|PATH|ID|NAME=PATH",
               help="Model to serve, if need be under another name. Repeatable; default tiny.")
-@click.option("--spec", default="openai", show_default=True, metavar="NAME", help="Provider spec to serve.")
+@click.option("--lora", "adapters", multiple=True, metavar="NAME|PATH|ID|NAME=PATH",
+              help="LoRA adapter over a served model, served beside it under its own name. Repeatable.")
+@click.option("--spec", "specs", multiple=True, default=("openai",), show_default=True, metavar="NAME",
+              help="Provider spec to serve. Repeatable: several are served under /NAME each.")
 @click.option("--strict", is_flag=True, help="Bounds as the provider's page prints them; unknown keys are refused.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--fault", "faults", multiple=True, metavar="NAME",
               help="Answer wrongly: see `refsample faults`. Repeatable.")
 @click.option("--api-key-env", metavar="VAR", help="Ask for the key held in this environment variable.")
+@click.option("--max-live", default=64, show_default=True, type=click.IntRange(1), metavar="N",
+              help="Choices that are computed together.")
+@click.option("--max-waiting", default=256, show_default=True, type=click.IntRange(0), metavar="N",
+              help="Requests that wait for their turn; one more is told to come back (429).")
+@click.option("--log-level", default="warning", show_default=True, type=click.Choice(LEVELS),
+              help="What goes to stderr; info: a line for each request.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
 def serve(
-    names: tuple[str, ...], spec: str, strict: bool, host: str, port: int, faults: tuple[str, ...],
-    api_key_env: str | None, threads: int | None,
+    names: tuple[str, ...], adapters: tuple[str, ...], specs: tuple[str, ...], strict: bool, host: str, port: int,
+    faults: tuple[str, ...], api_key_env: str | None, max_live: int, max_waiting: int, log_level: str,
+    threads: int | None,
 ) -> None:  # fmt: skip
-    """Serve models over HTTP as the provider's page says: /v1/completions, /v1/chat/completions, /v1/models, /health.
+    """Serve models over HTTP as a provider's page says, on the provider's own paths; / tells which.
 
     \b
     refsample serve --fault top_k_ignored
-    refsample serve --model mine=./folder --host 0.0.0.0 --api-key-env KEY
+    refsample serve --spec nebius --spec novita --model mine=./folder --lora pirate=./adapter
+    refsample serve --host 0.0.0.0 --api-key-env KEY
     """
     key = key_from(api_key_env)
 
     from refsample.api.server import create_app, run
 
-    behaviour = faulty(faults, spec) if faults else None
+    served = by_prefix(specs)
+    behaviour = {prefix: faulty(faults, spec, strict) for prefix, spec in served.items()} if faults else None
     set_threads(threads)
-    models = open_models(names or ("tiny",))
-    app = create_app(models, spec, behaviour=behaviour, strict=strict, api_key=key)
+    models = open_models(names or ("tiny",), adapters)
+    app = create_app(
+        models, served, behaviour=behaviour, strict=strict, api_key=key, max_live=max_live, max_waiting=max_waiting
+    )
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     wrong = f", with faults {', '.join(faults)}" if faults else ""
-    what = f"serving {', '.join(models)} as {spec}{wrong}"
     try:
-        run(app, host, port, ready=lambda url: note(f"{what} on {url}/v1 (Ctrl-C stops)"))
+        run(app, host, port, ready=lambda url: announce(url, app, wrong))
     except KeyboardInterrupt:
         note("stopped")
 
 
-def open_models(names: tuple[str, ...]) -> dict[str, Model]:
-    """Models by the name they are served under. Raises ParameterError for a name given twice."""
+def by_prefix(specs: tuple[str, ...]) -> dict[str, str]:
+    """Prefix -> spec: a single one has the root, several have their names. ParameterError for one given twice."""
+    from refsample.spec.provider import provider
+
+    if len(specs) == 1:
+        return {"": specs[0]}
+    served: dict[str, str] = {}
+    for spec in specs:
+        name = provider(spec).name
+        if name in served:
+            raise ParameterError("--spec", spec, "is given twice", "the command line")
+        served[name] = spec
+    return served
+
+
+def announce(url: str, app: Starlette, wrong: str) -> None:
+    """One line for each spec: what a client takes as its base URL."""
+    for site in app.state.sites:
+        bases = sorted({endpoint.path.removesuffix(TAILS[endpoint.kind]) for endpoint in site.page.endpoints.values()})
+        where = " and ".join(f"{url}{site.prefix}{base}" for base in bases)
+        stops = " (Ctrl-C stops)" if site is app.state.sites[-1] else ""
+        note(f"serving {', '.join(site.shared.models)} as {site.page.name}{wrong} on {where}{stops}")
+
+
+def open_models(names: tuple[str, ...], adapters: tuple[str, ...] = ()) -> dict[str, Model]:
+    """Models, and adapters over them, by the name they are served under. ParameterError for a name given twice."""
     from refsample.generation.load import load
 
     models: dict[str, Model] = {}
     for entry in names:
-        alias, sign, source = entry.partition("=")
-        # A folder whose own name holds "=" is a path all the same.
-        if not sign or Path(entry).exists():
-            alias, source = Path(entry).resolve().name if Path(entry).is_dir() else entry, entry
+        alias, source = named(entry)
         if alias in models:
             raise ParameterError("--model", entry, f"the name {alias} is taken: write OTHER=PATH", "the command line")
         models[alias] = load(source)
+    put_adapters(models, adapters)
     return models
 
 
-def faulty(faults: tuple[str, ...], spec: str) -> Behaviour:
+def faulty(faults: tuple[str, ...], spec: str, strict: bool = False) -> Behaviour:
     """The behaviour that the spec's engine has, with the named faults. Raises ParameterError for an unknown one."""
     from refsample.api.answer import default_behaviour
     from refsample.conformance.faults import apply
     from refsample.spec.provider import provider
 
-    return apply(faults, default_behaviour(provider(spec)))
+    return apply(faults, default_behaviour(provider(spec), strict=strict))
 
 
 def key_from(variable: str | None) -> str | None:
