@@ -34,7 +34,8 @@ def test_data_is_inside(wheel: Path) -> None:
     specs = {f"refsample/specs/{p.relative_to(ROOT / 'specs')}" for p in (ROOT / "specs").rglob("*.toml")}
     assert specs and specs <= names
     tiny = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
-    assert {f"refsample/tiny/{name}" for name in tiny} <= names
+    pirate = {f"adapters/pirate/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "README.md")}
+    assert {f"refsample/tiny/{name}" for name in tiny | pirate} <= names
     assert "refsample/py.typed" in names
     assert not [name for name in names if name.endswith((".nbi", ".nbc", ".pyc"))]
 
