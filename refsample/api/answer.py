@@ -134,8 +134,10 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
 def _marks(model: Model, request: Request, behaviour: Behaviour, prompt: tuple[int, ...]) -> Marks | None:
     """Thoughts are split off where the provider's answer has a place for them. Text that has to be of a form has that
     form as a whole, so nothing of it is a thought."""
-    places = ("choices[].message.reasoning_content", "choices[].message.reasoning")
-    if request.generation.grammar is not None or not any(place in request.endpoint.response for place in places):
+    names = ("choices[].message.reasoning_content", "choices[].message.reasoning")
+    records = [request.endpoint.response[name] for name in names if name in request.endpoint.response]
+    shown = any(not (request.strict and record.extension) for record in records)
+    if request.generation.grammar is not None or not shown:
         return None
     return find_marks(model.chat_template(behaviour.template), model.tokenizer, prompt)
 
