@@ -120,7 +120,8 @@ def _endpoint(name: str, table: dict[str, Any], where: str) -> EndpointSpec:
     for key, make in (("parameters", _parameter), ("response", _field), ("chunk", _field)):
         own = _table(table.pop(key, None), f"{where}.{key}")
         usual = _table(own.pop("usual", {}), f"{where}.{key}.usual")
-        records = {**_groups(own.pop("groups", []), key, f"{where}.{key}"), **own}
+        shared = _groups(own.pop("groups", []), key, f"{where}.{key}")
+        records = {**own, **{name: record for name, record in shared.items() if name not in own}}
         told = {name: {**usual, **_table(record, f"{where}.{key}.{name}")} for name, record in records.items()}
         built[key] = _each(told, f"{where}.{key}", make)
     table = {"printed_id_prefix": table.get("id_prefix"), "merged": [], **table}
