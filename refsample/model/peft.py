@@ -136,7 +136,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         targets=_names(raw, "target_modules", path),
         excluded=_names(raw, "exclude_modules", path),
         layers=_layers(raw, path),
-        layer_patterns=_listed(_names(raw, "layers_pattern", path)),
+        layer_patterns=_layer_patterns(raw, path),
         base=base if isinstance(base, str) else None,
     )
 
@@ -158,7 +158,7 @@ def _pattern(raw: Mapping[str, Any], key: str, path: Path, checked: Callable[[An
     if not isinstance(table, dict):
         raise MismatchError(f"{path}: {key}={shorten(table)} is not an object")
     for expression in table:
-        _compiled(expression, key, path)
+        _compile(f"({expression})", key, path)
     return {expression: checked(value, f"{key}.{expression}", path) for expression, value in table.items()}
 
 
@@ -166,18 +166,24 @@ def _names(raw: Mapping[str, Any], key: str, path: Path) -> str | tuple[str, ...
     """A regular expression (text), or names (a list)."""
     value = raw.get(key) or ()
     if isinstance(value, str):
-        _compiled(value, key, path)
+        _compile(value, key, path)
         return value
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise MismatchError(f"{path}: {key}={shorten(value)} must be a text or a list of texts")
     return tuple(value)
 
 
-def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
+def _layer_patterns(raw: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Regular expressions for what stands before the number of a layer."""
+    names = _names(raw, "layers_pattern", path)
+    patterns = (names,) if isinstance(names, str) else names
+    for pattern in patterns:
+        _compile(f"({pattern})", "layers_pattern", path)
+    return patterns
 
 
-def _compiled(expression: str, key: str, path: Path) -> None:
+def _compile(expression: str, key: str, path: Path) -> None:
+    """Those that become a part of another stand in brackets here: flags for a whole expression are an error there."""
     try:
         re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:

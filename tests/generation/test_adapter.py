@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import refsample
 from refsample.errors import MismatchError, ParameterError, UnknownModelError
 from refsample.generation.batch import Batcher
+from refsample.generation.decode import Events
 from refsample.generation.load import adapters
 from refsample.generation.model import Model
 from refsample.generation.scoring import score
-from refsample.generation.sequence import TokenEvent
 from refsample.tiny import FOLDER
 from tests.adapters import write_lora
 from tests.factories import Shape, write_llama
 
 TINY = Shape(vocab_size=3072, layers=6, width=192, heads=6, kv_heads=3, head_width=32, feed_forward=512)
+NAMES = ("tiny", "pirate", "noise")
 PROMPTS = ("Once upon a time", "My name is", "<|user|>Name an animal.<|endoftext|><|assistant|>")
 
 
@@ -48,40 +52,39 @@ def test_one_base_lends_its_memory_to_all(models: dict[str, Model]) -> None:
     assert [model.name for model in models.values()] == list(models)
 
 
-def asked(model: Model, prompt: str, seed: int) -> list[TokenEvent]:
-    return list(
-        model.generate(prompt, stream=True, seed=seed, max_tokens=16, temperature=1.1, logprobs=3, ignore_eos=True)
+Job = tuple[str, str, int, int]  # model, prompt, seed, n
+
+
+def events_of(models: dict[str, Model], job: Job) -> Events:
+    name, prompt, seed, n = job
+    return models[name].generate(
+        prompt, stream=True, seed=seed, n=n, max_tokens=12, temperature=1.1, logprobs=3, ignore_eos=True
     )
 
 
-def jobs(models: dict[str, Model]) -> list[tuple[Model, str, int]]:
-    return [(model, prompt, seed) for seed in (1, 2) for prompt in PROMPTS for model in models.values()]
+@settings(max_examples=6)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.sampled_from(PROMPTS), st.integers(0, 2**63), st.integers(1, 3)),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_side_by_side_each_writes_what_it_writes_alone(models: dict[str, Model], jobs: list[Job]) -> None:
+    """Tokens, texts and logprobs of a base and its adapters, in threads and in one batcher."""
+    alone = [list(events_of(models, job)) for job in jobs]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        assert list(pool.map(lambda job: list(events_of(models, job)), jobs)) == alone
+    with closing(Batcher()) as batcher:
+        running = [batcher.submit(events_of(models, job)) for job in jobs]
+        assert [list(events) for events in running] == alone
 
 
-def test_side_by_side_in_threads_each_writes_what_it_writes_alone(models: dict[str, Model]) -> None:
-    alone = [asked(*job) for job in jobs(models)]
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda job: asked(*job), jobs(models))) == alone
-    for prompt_events in zip(alone[::3], alone[1::3], alone[2::3], strict=True):
-        assert len({tuple(event.token_id for event in events) for events in prompt_events}) == 3
-
-
-@pytest.fixture
-def batcher() -> Iterator[Batcher]:
-    made = Batcher()
-    yield made
-    made.close()
-
-
-def test_in_one_batcher_each_writes_what_it_writes_alone(models: dict[str, Model], batcher: Batcher) -> None:
-    def submitted(job: tuple[Model, str, int]) -> list[TokenEvent]:
-        model, prompt, seed = job
-        options = {"seed": seed, "max_tokens": 16, "temperature": 1.1, "logprobs": 3, "ignore_eos": True}
-        return list(batcher.submit(model.generate(prompt, stream=True, **options)))
-
-    alone = [asked(*job) for job in jobs(models)]
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(submitted, jobs(models))) == alone
+def test_the_three_write_by_different_laws(models: dict[str, Model]) -> None:
+    """Else the property above would say nothing."""
+    for prompt in PROMPTS:
+        first = [next(iter(events_of(models, (name, prompt, 4, 1)))).logprobs for name in NAMES]
+        assert all(a != b for a, b in combinations(first, 2))
 
 
 def test_scoring_is_by_the_adapted_law(models: dict[str, Model]) -> None:

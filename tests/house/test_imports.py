@@ -33,7 +33,7 @@ FLOORS: Mapping[str, int] = {
 HOMES: Mapping[str, tuple[str, ...]] = {
     "numba": ("refsample_kernels.jit", "refsample_kernels.lanes_llvm"),
     "llvmlite": ("refsample_kernels.lanes_llvm",),
-    "torch": ("refsample.tiny.train",),
+    "torch": ("refsample.tiny.train", "refsample.tiny.pirate"),
     "transformers": (),
     "tokenizers": ("refsample.text.tokenizer", "refsample.tiny"),
     "jinja2": ("refsample.text.chat",),
