@@ -73,7 +73,8 @@ def _check_vendor(take: Builder) -> None:
         return
     for record in take.endpoint.parameters.values():
         asked = take.value(record.means)
-        if asked is None or not record.kept_for or take.name(record.means) != record.name:
+        sent_as = take.name(record.means).rpartition(".")[2]  # it may have come in an object that is merged
+        if asked is None or not record.kept_for or sent_as != record.name:
             continue
         if not set(record.kept_for) & set(model.split("/")):
             rule = f"is only for models of {' or '.join(record.kept_for)}, and the model is {model}"
