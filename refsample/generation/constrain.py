@@ -31,8 +31,7 @@ GRAMMAR_KINDS: tuple[GrammarKind, ...] = get_args(GrammarKind)
 
 MARK = b"\xff"
 """llguidance's sign that the bytes which follow are the name of a mark and no text."""
-NO_WAY_ON = ("NoExtension", "NoExtensionBias")
-"""Stop reasons of a matcher that knows no byte that could follow."""
+DEAD_END = "this grammar has no way on from here"
 END = MARK + b"<end of text>"
 
 
@@ -119,20 +118,21 @@ class State:
 
     def _compute(self) -> NDArray[np.bool_]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)  # [(V + 1) / 8]
-        if self._matcher.is_error() and self._matcher.stop_reason() not in NO_WAY_ON:
+        if self._matcher.is_error():
             self._fail()
-        # A matcher that has no way on may offer its end all the same.
+        # A matcher that has no way on offers its end all the same.
         rows, end_ids = self._tokenizer.rows, list(self._tokenizer.eos_token_ids)
         mask = np.unpackbits(bits, count=rows, bitorder="little").view(np.bool_)  # [V]
         may_end = self._matcher.is_accepting()
         mask[end_ids] = may_end
         if not may_end and not mask.any():
-            raise ParameterError(self._grammar.field, ..., "this grammar has no way on from here", "llguidance")
+            raise ParameterError(self._grammar.field, ..., DEAD_END, "llguidance")
         return _frozen(mask)
 
     def _fail(self) -> None:
         said = self._matcher.get_error().partition("\n")[0]
-        raise ParameterError(self._grammar.field, ..., f"this grammar cannot be followed: {said}", "llguidance")
+        rule = DEAD_END if said.startswith("NoExtension") else f"this grammar cannot be followed: {said}"
+        raise ParameterError(self._grammar.field, ..., rule, "llguidance")
 
 
 def compile_grammar(grammar: Grammar, model: Model) -> Constraint:

@@ -15,7 +15,7 @@ import json
 import re
 
 from refsample.errors import ParameterError
-from refsample.generation.schema import MAX_CHARACTERS, located, read_schema
+from refsample.generation.schema import MAX_CHARACTERS, located, narrowed, read_schema
 
 SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 EXACT = '\n%llguidance {"no_forcing": true}\n'
@@ -56,7 +56,7 @@ def explained(kind: str, source: str, message: str) -> str:
 
 
 def _json(schema: dict[str, object]) -> str:
-    return "start: %json " + json.dumps({**schema, "x-guidance": SEPARATORS}) + EXACT
+    return "start: %json " + json.dumps({**narrowed(schema), "x-guidance": SEPARATORS}) + EXACT
 
 
 def _choice(source: str, field: str) -> str:

@@ -2,7 +2,7 @@
 
 llguidance refuses most of what it cannot keep, without saying where; this module finds the place. Beyond it, two things
 are refused here: `minProperties` where keys are free (it may write one key twice, which counts once when it is read),
-and schemas that only a text without an end satisfies.
+and schemas that only a text without an end satisfies. Dates are narrowed to those of the calendar.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ _SINGLE = (
 )  # fmt: skip
 _UNKNOWN_KEYS = re.compile(r'Unimplemented keys: \["([^"]+)"')
 _UNKNOWN_FORMAT = re.compile(r"Unknown format: (\S+)")
+
+_YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_REAL_DAY = f"^(?:{_YEAR}-(?:(?:0[13-9]|1[0-2])-|02-(?:[01][0-9]|2[0-8]))|{_LEAP}-02-29)"
+"""What llguidance's `date` and `date-time` leave open: the 29th of February, and the year 0, which no library reads."""
 
 Schema = Mapping[str, object]
 
@@ -79,6 +84,27 @@ def _inside(schema: Schema) -> Iterator[tuple[str, object]]:
             yield f"{key}/{place}", inner
     for key in _SINGLE:
         yield key, schema.get(key)
+
+
+def narrowed(schema: Schema) -> dict[str, object]:
+    """A copy in which every date is one of the calendar."""
+    found = dict(schema)
+    for key in _MAPS:
+        if isinstance(inner := schema.get(key), Mapping):
+            found[key] = {name: _narrowed(one) for name, one in inner.items()}
+    for key in (*_LISTS, *_SINGLE):
+        inner = schema.get(key)
+        if isinstance(inner, list):
+            found[key] = [_narrowed(one) for one in inner]
+        elif isinstance(inner, Mapping):
+            found[key] = narrowed(inner)
+    if schema.get("format") in ("date", "date-time"):
+        found["allOf"] = [*_list(found.get("allOf")), {"pattern": _REAL_DAY}]
+    return found
+
+
+def _narrowed(schema: object) -> object:
+    return narrowed(schema) if isinstance(schema, Mapping) else schema
 
 
 def located(reason: str, schema: Schema) -> str:
