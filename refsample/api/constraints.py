@@ -11,12 +11,12 @@ Of several wishes one grammar is made, or the request is refused:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from refsample.api.builder import Builder
-from refsample.api.tools import NAME, ToolSet, json_rule
+from refsample.api.tools import ToolSet, json_rule
 from refsample.generation.constrain import Grammar
 from refsample.generation.grammars import written
 from refsample.generation.schema import read_schema
@@ -92,20 +92,10 @@ def _one(take: Builder, guided: _Wish | None, format: _Wish | None) -> _Wish | N
 
 
 def _guided(take: Builder, name: str) -> _Wish | None:
-    value, place = take.fields.value(name), take.fields.name(name)
+    value, place = take.value(name), take.name(name)
     if value is None:
         return None
-    if name == "guided_json":
-        value = _schema(take, place, value)
-    elif name == "guided_choice":
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise take.wrong(place, value, "must be an array of at least one string", "invalid_type")
-        for index, one in enumerate(value):
-            if not isinstance(one, str) or not one:
-                raise take.wrong(f"{place}[{index}]", one, "must be a string that is not empty", "invalid_type")
-    elif not isinstance(value, str) or not value:
-        raise take.wrong(place, value, "must be a string that is not empty", "invalid_type")
-    return _Wish(name, _GUIDED[name], value, place)
+    return _Wish(name, _GUIDED[name], _schema(take, place, value) if name == "guided_json" else value, place)
 
 
 def _schema(take: Builder, place: str, value: object) -> Mapping[str, Any]:
@@ -121,35 +111,16 @@ def _schema(take: Builder, place: str, value: object) -> Mapping[str, Any]:
 
 
 def _response_format(take: Builder) -> _Wish | None:
-    value, place = take.fields.value("response_format"), take.fields.name("response_format")
-    if value is None:
+    value, name = take.value("response_format"), "response_format"
+    if value is None or value["type"] == "text":
         return None
-    if not isinstance(value, Mapping):
-        raise take.wrong(place, value, "must be an object", "invalid_type")
-    kind = value.get("type", ...)
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return _Wish("response_format", "json_object", None, place)
-    if kind != "json_schema":
-        raise take.wrong(f"{place}.type", kind, "must be text, json_object or json_schema")
-    place = f"{place}.json_schema"
-    inner = value.get("json_schema", ...)
-    if not isinstance(inner, Mapping):
-        raise take.wrong(place, inner, "must be an object with name and schema", "invalid_type")
-    schema = inner.get("schema", ...)
-    if not isinstance(schema, Mapping):
-        raise take.wrong(f"{place}.schema", schema, "must be a JSON Schema object", "invalid_type")
-    _check_names(take, place, inner)
-    return _Wish("response_format", "json_schema", schema, f"{place}.schema")
-
-
-def _check_names(take: Builder, place: str, inner: Mapping[str, Any]) -> None:
-    name = inner.get("name", ...)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise take.wrong(f"{place}.name", name, "must be 1 to 64 letters, digits, underscores or dashes")
-    if not isinstance(inner.get("strict"), bool | None):
-        raise take.wrong(f"{place}.strict", inner["strict"], "must be true or false", "invalid_type")
+    if value["type"] == "json_object":
+        return _Wish(name, "json_object", None, take.name(name))
+    place, inner = f"{take.name(name)}.json_schema", value.get("json_schema")
+    if inner is None:
+        rule = "is required by type json_schema"
+        raise take.wrong(place, value.get("json_schema", ...), rule, "missing_required_parameter")
+    return _Wish(name, "json_schema", inner["schema"], f"{place}.schema")
 
 
 def _source(wish: _Wish) -> str:

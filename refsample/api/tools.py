@@ -1,5 +1,7 @@
 """The tools of a request: which functions an answer may or must call, and the grammar of the calls. Reads no answer.
 
+What lies inside the fields is checked by the provider's records; here are the rules between them.
+
 An answer writes its calls as Hermes and Qwen models do, whatever the model's own template shows them as:
 
     <tool_call>
@@ -14,7 +16,6 @@ free until a call begins (on a completions endpoint: a text that begins with a b
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,9 +27,6 @@ from refsample.generation.schema import read_schema
 
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
-
-NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What functions and schemas may be called (OpenAI's page)."""
 
 _OPEN_ENDED = (
     "$ref", "$dynamicRef", "additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames",
@@ -78,17 +76,14 @@ def tools(take: Builder) -> ToolSet | None:
     """The tools of a request; None without any. Raises ParameterError."""
     asked, old = take.get("tools"), take.get("functions")
     if asked and old:
-        raise take.error("functions", f"is the older form of {take.fields.name('tools')}: send one of them")
+        raise take.error("functions", f"is the older form of {take.name('tools')}: send one of them")
     name, listed = ("functions", old) if old else ("tools", asked)
     choice_name = "function_call" if old else "tool_choice"
+    _no_choice_of_nothing(take)
     if not listed:
-        _no_choice(take)
         return None
-    place = take.fields.name(name)
-    if old:
-        found = [_function(take, f"{place}[{index}]", one) for index, one in enumerate(old)]
-    else:
-        found = [_tool(take, f"{place}[{index}]", one) for index, one in enumerate(asked)]
+    place = take.name(name)
+    found: list[Mapping[str, Any]] = [one if old else one["function"] for one in listed]
     names = [str(function["name"]) for function in found]
     for index, known in enumerate(names):
         if known in names[:index]:
@@ -96,13 +91,15 @@ def tools(take: Builder) -> ToolSet | None:
     mode, picked = _choice(take, choice_name, names)
     inner = "parameters" if old else "function.parameters"
     functions = tuple(
-        Function(names[index], _arguments(one.get("parameters"), f"{place}[{index}].{inner}"))
+        Function(names[index], _arguments(take, one.get("parameters"), f"{place}[{index}].{inner}"))
         for index, one in enumerate(found)
         if mode != "none" and picked in (None, names[index])
     )
     several = not old and picked is None and take.get("parallel_tool_calls") is not False
     return ToolSet(
-        offered=tuple({"type": "function", "function": one} for one in found),
+        offered=tuple(
+            {"type": "function", "function": {k: one[k] for k in one if one[k] is not None}} for one in found
+        ),
         functions=functions,
         field=place,
         must=mode == "required",
@@ -112,69 +109,31 @@ def tools(take: Builder) -> ToolSet | None:
     )
 
 
-def _no_choice(take: Builder) -> None:
-    """A choice among no tools asks for nothing, unless it asks for a call."""
-    for name, list_name in (("tool_choice", "tools"), ("function_call", "functions")):
-        if take.fields.value(name) not in (None, "none", "auto"):
-            raise take.error(name, f"needs {take.fields.name(list_name)} to choose from")
-
-
-def _tool(take: Builder, place: str, tool: object) -> Mapping[str, Any]:
-    if not isinstance(tool, Mapping):
-        raise take.wrong(place, tool, "must be an object", "invalid_type")
-    if tool.get("type") != "function":
-        kind = tool.get("type", ...)
-        raise take.wrong(f"{place}.type", kind, "must be function: no other tools are run here", "invalid_value")
-    return _function(take, f"{place}.function", tool.get("function", ...))
-
-
-def _function(take: Builder, place: str, function: object) -> Mapping[str, Any]:
-    """A function's definition, checked; fields that only describe it are kept for the template."""
-    if not isinstance(function, Mapping):
-        raise take.wrong(place, function, "must be an object", "invalid_type")
-    name = function.get("name", ...)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise take.wrong(f"{place}.name", name, "must be 1 to 64 letters, digits, underscores or dashes")
-    for key, kind, words in (("description", str, "a string"), ("strict", bool, "true or false")):
-        if function.get(key) is not None and not isinstance(function[key], kind):
-            raise take.wrong(f"{place}.{key}", function[key], f"must be {words}", "invalid_type")
-    schema = function.get("parameters")
-    if schema is not None and not isinstance(schema, Mapping):
-        raise take.wrong(f"{place}.parameters", schema, "must be a JSON Schema object", "invalid_type")
-    if schema is not None and schema.get("type", "object") != "object":
-        rule = "must be object: the arguments of a function have names"
-        raise take.wrong(f"{place}.parameters.type", schema["type"], rule)
-    return {key: value for key, value in function.items() if value is not None}
+def _no_choice_of_nothing(take: Builder) -> None:
+    for choice, among in (("tool_choice", "tools"), ("function_call", "functions")):
+        if not take.get(among) and take.value(choice) not in (None, "none", "auto"):
+            raise take.error(choice, f"needs {take.name(among)} to choose from")
 
 
 def _choice(take: Builder, field: str, names: Sequence[str]) -> tuple[str, str | None]:
     """none, auto or required, and the one function that is named, if one is."""
-    choice = take.fields.value(field)
-    modes = ("none", "auto") if field == "function_call" else ("none", "auto", "required")
-    if choice is None:
-        return "auto", None
-    if isinstance(choice, str) and choice in modes:
+    choice = take.value(field, "auto")
+    if isinstance(choice, str):
         return choice, None
-    place = take.fields.name(field)
-    rule = f"must be {', '.join(modes)} or an object that names a function"
-    if not isinstance(choice, Mapping):
-        raise take.wrong(place, choice, rule)
-    if field == "tool_choice":
-        if choice.get("type") != "function":
-            raise take.wrong(f"{place}.type", choice.get("type", ...), "must be function")
-        place, choice = f"{place}.function", choice.get("function")
-    name = choice.get("name") if isinstance(choice, Mapping) else None
-    if not isinstance(name, str) or name not in names:
-        shown = ... if name is None else name
-        raise take.wrong(f"{place}.name", shown, f"must be the name of one of the functions: {', '.join(names)}")
-    return "required", name
+    function, place = (choice, "name") if field == "function_call" else (choice["function"], "function.name")
+    if function["name"] not in names:
+        rule = f"must be the name of one of the functions: {', '.join(names)}"
+        raise take.wrong(f"{take.name(field)}.{place}", function["name"], rule)
+    return "required", str(function["name"])
 
 
-def _arguments(schema: Mapping[str, Any] | None, place: str) -> Mapping[str, Any]:
+def _arguments(take: Builder, schema: Mapping[str, Any] | None, place: str) -> Mapping[str, Any]:
     """The schema of a call's arguments. One that lists its properties and says nothing of others allows no others:
     a function has no use for an argument it does not name. No schema: no arguments (OpenAI's page)."""
     if schema is None:
         return {"type": "object", "properties": {}, "additionalProperties": False}
+    if schema.get("type", "object") != "object":
+        raise take.wrong(f"{place}.type", schema["type"], "must be object: the arguments of a function have names")
     read_schema(json.dumps(schema), place)
     named, required = schema.get("properties"), schema.get("required", [])
     whole = {"type": "object", **schema}

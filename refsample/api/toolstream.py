@@ -8,6 +8,7 @@ What ends before its name is known is not shown: it was to be a call. Text that 
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -58,7 +59,7 @@ class ToolStream:
         self._mark = ""  # what led into the call that is being read
         self._tail = "}" if tools.bare else f"}}\n{CLOSE}"
         self._next = "\n" if tools.bare else f"\n{OPEN}\n"
-        self._heads = {f'{{"name": "{one.name}", "arguments": {{': one.name for one in tools.functions}
+        self._heads = {f'{{"name": {json.dumps(one.name)}, "arguments": {{': one.name for one in tools.functions}
         self._calls = self._closed = 0
         self._shown = False
         self._value = _Value()
