@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,7 +51,7 @@ class Distribution:
 
     @property
     def trace(self) -> Trace:
-        """What every step did; computed anew at each call."""
+        """What every step did; computed anew at each call. Where a grammar makes it draw twice: in the second draw."""
         return trace(self.logits, self.context)
 
     @property
@@ -115,15 +115,32 @@ def decide(
         rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
         raise ParameterError("logits", float(top), rule)
     context = Context(params, semantics, prompt_ids, output_ids, allowed)
-    # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
-    with np.errstate(over="ignore"):
-        final = raw
-        for _, _, after in walk(raw, context, plan(context)):
-            final = after.logits
-        probs = softmax(final)
+    final = _final(raw, context)
+    if allowed is not None and semantics.grammar_rule == "redraw":
+        final = _redrawn(_final(raw, replace(context, allowed=None)), final, allowed)
+    probs = softmax(final)
     for array in (probs, raw, final):
         array.flags.writeable = False
     return Distribution(probs, raw, final, context)
+
+
+def _final(logits: Floats, context: Context) -> Floats:
+    """[V] after the last step."""
+    # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
+    with np.errstate(over="ignore"):
+        final = logits
+        for _, _, after in walk(logits, context, plan(context)):
+            final = after.logits
+    return final
+
+
+def _redrawn(free: Floats, masked: Floats, allowed: NDArray[np.bool_]) -> Floats:
+    """[V] the law of two draws: one without the grammar, and where it does not fit, one with it (D20)."""
+    first = log_softmax(free)  # [V]
+    rejected = float(np.exp(first[~allowed]).sum())
+    with np.errstate(divide="ignore"):
+        again = np.log(rejected) + log_softmax(masked)  # [V]
+    return np.logaddexp(np.where(allowed, first, -np.inf), again)
 
 
 def walk(logits: Floats, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, State, State]]:

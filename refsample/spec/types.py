@@ -23,6 +23,7 @@ MinPForm = Literal["logit", "probability"]
 GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
 Stage = Literal["raw", "raw_grammar", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
+GrammarRule = Literal["mask", "redraw"]
 RankRule = Literal["strict", "ge"]
 TopLogprobsRule = Literal["rank_sorted", "sampled_first_cut_n_plus_1"]
 SeedRule = Literal["seed_plus_choice", "identical", "ignored"]
@@ -63,6 +64,8 @@ class Semantics:
     """Length of the window in tokens; unused where no scope is `window`."""
     bias_clamp: float
     """logit_bias values are clamped to [-this, this]; inf: not at all."""
+    grammar_rule: GrammarRule
+    """A grammar's mask acts in the step `mask`; or only where a token drawn without it does not fit (draw again)."""
     logprob_stage: Stage
     """Where in the pipeline the reported logprobs are read. raw_grammar: the model's own under a grammar's mask,
     without allowed_token_ids and the like; raw_masked: after the whole step `mask`."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refsample.errors import ParameterError
 from refsample.sampling.params import SamplingParams
-from refsample.sampling.pipeline import Distribution, decide, distribution
+from refsample.sampling.pipeline import Distribution, decide, distribution, draws
 from refsample.sampling.semantics import resolve
 from refsample.spec.types import Stage
 
@@ -32,6 +32,51 @@ def test_truncation_sees_what_the_grammar_left() -> None:
     step = found.trace.step("mask")
     assert (step.active, step.cut.tolist()) == (True, [0])
     assert step.mass_kept == pytest.approx(0.5, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "params", "expected"),
+    [
+        # D20 as it ran on llama.cpp: .375 at once, and .625 times (2/3, 1/3) at the second try.
+        ([False, True, True, True], {"top_k": 2}, [0, 0.375 + 0.625 * 2 / 3, 0.625 / 3, 0]),
+        ([False, False, True, True], {"top_k": 2}, [0, 0, 0.75, 0.25]),
+        ([True, True, False, True], {"top_k": 2}, [0.625, 0.375, 0, 0]),
+        ([False, True, True, True], {}, [0, 0.6, 0.3, 0.1]),
+        ([False, True, False, True], {"temperature": 0}, [0, 1, 0, 0]),
+        ([True, False, True, True], {"temperature": 0}, [1, 0, 0, 0]),
+        (
+            [False, True, True, True],
+            {"top_k": 2, "banned_token_ids": (1,)},
+            [0, 0, 0.15 / 0.65 + 0.5 / 0.65 * 0.75, 0.5 / 0.65 * 0.25],
+        ),
+    ],
+)
+def test_llamacpp_draws_again(allowed: Sequence[bool], params: Mapping[str, Any], expected: Sequence[float]) -> None:
+    """Draw without the grammar; where the token does not fit, the whole chain again behind its mask."""
+    found = masked(allowed, "llamacpp", **params)
+    np.testing.assert_allclose(found.probs, expected, rtol=0, atol=1e-14)
+    assert ((np.array(expected) > 0) == found.support).all()
+    by_rule = distribution(
+        STAIR, SamplingParams(**params), engine=resolve("llamacpp", {"grammar_rule": "mask"}), allowed=allowed
+    )
+    cut = distribution(np.where(allowed, STAIR, -INF), SamplingParams(**params), engine="llamacpp")
+    np.testing.assert_array_equal(by_rule.probs, cut.probs)
+
+
+def test_drawing_again_is_two_draws() -> None:
+    """The law against the experiment it stands for."""
+    random = np.random.default_rng(8)
+    logits, allowed = random.standard_normal(12), random.random(12) < 0.5
+    asked = SamplingParams(top_p=0.8, temperature=0.7)
+    law = distribution(logits, asked, engine="llamacpp", allowed=allowed)
+    free = distribution(logits, asked, engine="llamacpp")
+    cut = distribution(np.where(allowed, logits, -INF), asked, engine="llamacpp")
+    us, again = random.random(200_000), random.random(200_000)
+    tokens = draws(free.probs, us)
+    tokens = np.where(allowed[tokens], tokens, draws(cut.probs, again))
+    found = np.bincount(tokens, minlength=12) / tokens.size
+    np.testing.assert_allclose(found, law.probs, rtol=0, atol=0.005)
+    assert 0.1 < np.mean(~allowed[draws(free.probs, us)]) < 0.9, "the experiment must draw again"
 
 
 @given(

@@ -39,6 +39,7 @@ def test_reference_values_are_the_bold_ones() -> None:
     assert (rules.repetition_scope, rules.additive_scope) == ("prompt_and_output", "output")
     assert (rules.logprob_stage, rules.rank_rule, rules.minus_inf) == ("raw", "strict", -9999.0)
     assert (rules.top_logprobs_rule, rules.seed_rule) == ("rank_sorted", "seed_plus_choice")
+    assert rules.grammar_rule == "mask"
 
 
 def test_engine_values_that_differ() -> None:
@@ -47,6 +48,7 @@ def test_engine_values_that_differ() -> None:
     assert (llama.semantics.additive_scope, llama.semantics.penalty_window) == ("window", 64)
     assert llama.aliases == {"repetition_penalty": "repeat_penalty"}
     assert vllm.semantics.rank_rule == "ge"
+    assert (vllm.semantics.logprob_stage, llama.semantics.grammar_rule) == ("raw_grammar", "redraw")
     assert vllm.semantics.temperature_clamp == 0.01
     assert vllm.aliases == {}
 
