@@ -140,7 +140,8 @@ def _redrawn(free: Floats, masked: Floats, allowed: NDArray[np.bool_]) -> Floats
     rejected = float(np.exp(first[~allowed]).sum())
     with np.errstate(divide="ignore"):
         again = np.log(rejected) + log_softmax(masked)  # [V]
-    return np.logaddexp(np.where(allowed, first, -np.inf), again)
+    both: Floats = np.logaddexp(np.where(allowed, first, -np.inf), again)
+    return both
 
 
 def walk(logits: Floats, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, State, State]]:
