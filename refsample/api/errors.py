@@ -18,20 +18,30 @@ from refsample.spec.provider import Failure, ProviderSpec
 
 Body = dict[str, Any]
 
+_KINDS: Final = (
+    (ContextLengthError, "context_length"),
+    (ParameterError, "invalid"),
+    (UnknownModelError, "unknown_model"),
+    (BusyError, "busy"),
+    (RequestTimeoutError, "timeout"),
+)
+"""The first that fits."""
+
+
+def kind_of(error: RefsampleError) -> str:
+    """Which of the provider's kinds of failure an error of the library is; "internal": no user's mistake."""
+    return next((kind for known, kind in _KINDS if isinstance(error, known)), "internal")
+
 
 def error_body(error: RefsampleError, provider: ProviderSpec) -> tuple[int, Body]:
     """Status and body for an error of the library. What is no user's mistake says nothing of its cause."""
-    if isinstance(error, ContextLengthError):
-        return failure("context_length", str(error), provider, param=error.parameter)
+    kind = kind_of(error)
+    if kind == "internal":
+        return failure(kind, "the server had an error while it processed the request", provider)
     if isinstance(error, ParameterError):
-        return failure("invalid", str(error), provider, param=error.parameter, code=error.code)
-    if isinstance(error, UnknownModelError):
-        return failure("unknown_model", str(error), provider, param="model")
-    if isinstance(error, BusyError):
-        return failure("busy", str(error), provider)
-    if isinstance(error, RequestTimeoutError):
-        return failure("timeout", str(error), provider)
-    return failure("internal", "the server had an error while it processed the request", provider)
+        own = None if kind == "context_length" else error.code
+        return failure(kind, str(error), provider, param=error.parameter, code=own)
+    return failure(kind, str(error), provider, param="model" if kind == "unknown_model" else None)
 
 
 def failure(

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from refsample.api import keys
-from refsample.api.errors import error_body, failure
+from refsample.api.errors import error_body, failure, kind_of
 from refsample.api.wire import dumps, loads
 from refsample.errors import BusyError, RefsampleError
 from refsample.generation.batch import Batcher
@@ -120,7 +120,7 @@ async def _answered(site: Site, request: Request, inner: SiteHandler) -> Respons
         return await inner(site, request)
     except RefsampleError as error:
         status, body = error_body(error, site.page)
-        if status >= 500:
+        if kind_of(error) == "internal":
             _log.error("%s: %s", where(request), error)
         return site.respond(status, body, {"retry-after": RETRY_AFTER} if isinstance(error, BusyError) else None)
     except TooLargeError:

@@ -102,10 +102,10 @@ class Batcher:
     def close(self) -> None:
         """Stop after the token under way; requests that are not finished get BatcherClosed."""
         with self._changed:
-            self._closed = True
+            self._closed, thread = True, self._thread
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+        if thread is not None:
+            thread.join(timeout=30)
 
     def _work(self) -> None:
         end: BaseException = BatcherClosed("the batcher was closed while the request was under way")
@@ -116,7 +116,7 @@ class Batcher:
             raise
         finally:
             with self._changed:
-                self._closed = True
+                self._thread = None  # a fault of ours fails what is under way; the next request begins anew
                 for slot in (*self._running, *self._waiting):
                     slot.answers.put(end)
                 self._running, self._waiting = [], deque()

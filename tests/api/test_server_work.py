@@ -182,3 +182,40 @@ def test_a_stream_without_its_end(model: Model) -> None:
         with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
             lines = frames(client, "/v1/completions", {**ONCE, "stream": True})
             assert (lines[-1] == "[DONE]") == last and lines.count("[DONE]") == int(last)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_crash_of_the_batcher_is_not_the_end(model: Model) -> None:
+    """A fault of ours fails the requests under way; the next is served."""
+    app = create_app({"tiny": model})
+    batcher: Batcher = app.state.shared.batcher
+    step = batcher._step
+
+    def broken() -> None:
+        batcher._step = step  # type: ignore[method-assign]
+        raise ZeroDivisionError("a fault of ours")
+
+    batcher._step = broken  # type: ignore[method-assign]
+    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        message = refused(client.post("/v1/completions", json=ONCE), 500)
+        assert "ZeroDivision" not in message and "fault of ours" not in message
+        assert comparable(client.post("/v1/completions", json=ONCE).json()) == comparable(complete(model, ONCE))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_time_limit_holds_in_the_queue_too(model: Model, streamed: bool) -> None:
+    """The provider whose requests carry a time limit: it is over while the batcher stands still."""
+    page = provider("scale")
+    path = page.endpoints["completions"].path
+    app = create_app({"tiny": model}, page)
+    watched = Watched(app)
+    watched.gate.clear()
+    body = {**LONG, "n": 2, "inference_timeout": 0.2, "stream": streamed}
+    body.pop("ignore_eos")
+    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        response = client.post(path, json=body)
+        assert "within its own limit of 0.2 s" in response.text
+        assert response.status_code == (200 if streamed else page.errors["timeout"].status)
+        watched.gate.set()
+        assert until(watched.idle)
+        assert client.post(path, json={**ONCE, "inference_timeout": "30"}).status_code == 200
