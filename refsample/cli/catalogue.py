@@ -16,11 +16,21 @@ from refsample.render import columns
 @click.command(short_help="List spec files, or show one.")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def specs(name: str | None, as_json: bool) -> None:
+@click.option("--openapi", "as_openapi", is_flag=True, help="A provider's OpenAPI 3.1 document.")
+@click.option("--strict", is_flag=True, help="With --openapi: as the page prints it.")
+def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool) -> None:
     """List the spec files, or show the one called NAME: a provider's parameters, an engine's rules."""
     from refsample.spec.load import engine, engines
+    from refsample.spec.openapi import openapi
     from refsample.spec.provider import provider, providers
 
+    if as_openapi and name is None:
+        raise click.UsageError("--openapi needs the NAME of a provider")
+    if strict and not as_openapi:
+        raise click.UsageError("--strict goes with --openapi")
+    if as_openapi:
+        click.echo(json.dumps(openapi(provider(str(name)), strict=strict), ensure_ascii=False))
+        return
     if name is None:
         found = [("engine", engine(n)) for n in engines()] + [("provider", provider(n)) for n in providers()]
         if as_json:

@@ -36,3 +36,15 @@ def test_faults_lists_the_dictionary(cli: Cli) -> None:
     assert [(entry["name"], entry["area"]) for entry in cli("faults", "--json").json] == [
         (fault.name, fault.area) for fault in FAULTS.values()
     ]
+
+
+@pytest.mark.parametrize("name", providers())
+def test_openapi_document(cli: Cli, name: str) -> None:
+    printed, read = cli("specs", name, "--openapi", "--strict").json, cli("specs", name, "--openapi").json
+    assert printed["openapi"] == read["openapi"] == "3.1.0"
+    assert set(printed["paths"]) == set(read["paths"]) and printed != read
+
+
+@pytest.mark.parametrize("words", [("specs", "--openapi"), ("specs", "openai", "--strict")])
+def test_openapi_needs_a_provider(cli: Cli, words: tuple[str, ...]) -> None:
+    assert cli(*words).code == 2
