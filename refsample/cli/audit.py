@@ -28,11 +28,15 @@ from refsample.render import columns
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Stop asking after this many output tokens.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Which probes are drawn; default: fresh ones.")
 @click.option("--only", multiple=True, metavar="CHECK", help="Run these checks only (ids, * allowed). Repeatable.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, metavar="SECONDS",
+              help="Longest wait for one answer.")
+@click.option("--extensions/--no-extensions", default=None,
+              help="Ask also for what engines take beside the page; default: where the page names no own engine.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(
     url: str, endpoint_model: str, reference: str, spec: str, engine: str | None, profile: str,
     api_key_env: str | None, out: Path | None, dry_run: bool, max_tokens: int | None, seed: int | None,
-    only: tuple[str, ...], as_json: bool,
+    only: tuple[str, ...], timeout: float, extensions: bool | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Check the endpoint at URL (with or without /v1) against the reference.
 
@@ -46,10 +50,12 @@ def verify(
     progress, key = Progress(), None if dry_run else key_from(api_key_env)
     known = None if reference == "none" else reference
     if dry_run:
-        return rehearse(url, endpoint_model, known, (spec, engine, profile), max_tokens, seed, only, as_json=as_json)
+        claims = (spec, engine, profile)
+        return rehearse(url, endpoint_model, known, claims, max_tokens, seed, only, extensions, as_json=as_json)
     report = verify_endpoint(
         url, known, spec, engine, profile, model=endpoint_model, api_key=key, out=out,
-        max_tokens=max_tokens, seed=seed, only=only, on_request=progress.requests(f"verifying {url}"),
+        max_tokens=max_tokens, seed=seed, only=only, extensions=extensions, timeout_s=timeout,
+        on_request=progress.requests(f"verifying {url}"),
     )  # fmt: skip
     progress.clear()
     return tell(report, as_json)
@@ -57,7 +63,7 @@ def verify(
 
 def rehearse(
     url: str, endpoint_model: str, reference: str | None, claims: tuple[str, str | None, str],
-    max_tokens: int | None, seed: int | None, only: tuple[str, ...], *, as_json: bool,
+    max_tokens: int | None, seed: int | None, only: tuple[str, ...], extensions: bool | None, *, as_json: bool,
 ) -> int:  # fmt: skip
     """Put the questions to the reference itself, on this machine, and say how many there are: URL is not touched.
 
@@ -71,7 +77,8 @@ def rehearse(
     with LocalServer(create_app({endpoint_model: model}, claims[0])) as here:
         report = verify_endpoint(
             here, None if reference is None else model, *claims, model=endpoint_model,
-            max_tokens=max_tokens, seed=seed, only=only, on_request=progress.requests("rehearsing here"),
+            max_tokens=max_tokens, seed=seed, only=only, extensions=extensions,
+            on_request=progress.requests("rehearsing here"),
         )  # fmt: skip
     progress.clear()
     checks = [{"id": c.id, "area": c.area, "requests": c.requests, "tokens": c.tokens} for c in report.checks]
@@ -111,11 +118,15 @@ def judge(folders: tuple[Path, ...], as_json: bool) -> int:
 @click.command(short_help="List the faults that can be served and named.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def faults(as_json: bool) -> None:
-    """List the fault dictionary: what `serve --fault` injects and `verify` names."""
-    from refsample.conformance.faults import FAULTS
+    """List the fault dictionary: what `serve --fault` injects and `verify` names, and on which pages it can be seen."""
+    from refsample.conformance.faults import FAULTS, shows
+    from refsample.spec.provider import provider, providers
 
+    specs = [provider(name) for name in providers()]
+    rows = [(f, [s.name for s in specs if shows(f, s)]) for f in FAULTS.values()]
     if as_json:
-        click.echo(json.dumps([{"name": f.name, "area": f.area, "title": f.title} for f in FAULTS.values()]))
+        click.echo(json.dumps([{"name": f.name, "area": f.area, "title": f.title, "specs": seen} for f, seen in rows]))
         return
-    for line in columns([("fault", "area", "what it does"), *((f.name, f.area, f.title) for f in FAULTS.values())]):
+    table = [(f.name, f.area, "all" if len(seen) == len(specs) else ", ".join(seen), f.title) for f, seen in rows]
+    for line in columns([("fault", "area", "pages that show it", "what it does"), *table]):
         click.echo(line)

@@ -19,6 +19,9 @@ MARKS: Mapping[str, tuple[str, str]] = {
     "known": ("known", "dim"),
     "skipped": ("skipped", "dim"),
 }
+STATUS: Mapping[str, str] = {
+    "honoured": "good", "different": "bad", "dropped": "bad", "rejected": "bad", "unknown": "dim",
+}  # fmt: skip
 LIKELY = 5
 """As many faults are named; the rest is in the JSON."""
 
@@ -36,6 +39,8 @@ def print_report(report: Report) -> None:
         if checks:
             out += ["", ansi(f"{area}: {getattr(report, area)}", "bold", on=on), *check_lines(checks, on)]
     failed = [check for check in report.checks if check.verdict == "inconsistent"]
+    if report.parameters:
+        out += ["", ansi("parameters: page / expected / observed", "bold", on=on), *parameter_lines(report, on)]
     style = MARKS[report.verdict][1]
     out += ["", ansi(f"verdict: {report.verdict}", style, on=on)
             + f" - {report.requests} requests, {report.tokens} output tokens, e-value {figure(report.e_value)}"]
@@ -61,6 +66,16 @@ def check_lines(checks: list[Check], on: bool) -> list[str]:
     lines = columns([(mark, *cells(group)) for (mark, _), group in zip(marks, groups.values(), strict=True)])
     return [
         "  " + ansi(mark, style, on=on) + line[len(mark):] for (mark, style), line in zip(marks, lines, strict=True)
+    ]  # fmt: skip
+
+
+def parameter_lines(report: Report, on: bool) -> list[str]:
+    """One line a parameter: status, name, page, expected, observed."""
+    rows = [(line.status, f"{line.endpoint}.{line.name}", line.page, line.expected,
+             visible(" ".join(line.observed.split()))) for line in report.parameters]  # fmt: skip
+    return [
+        "  " + ansi(status, STATUS[status], on=on) + line[len(status):]
+        for (status, *_), line in zip(rows, columns(rows), strict=True)
     ]  # fmt: skip
 
 

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from refsample.conformance.acts import act_findings
 from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
 from refsample.conformance.faults import FAULTS
 from refsample.conformance.identity import STAGE, identity_findings
 from refsample.conformance.law import SUSPECT, law_findings
 from refsample.conformance.oracle import OTHER_MODEL, Oracle
+from refsample.conformance.parameters import parameter_lines
 from refsample.conformance.probes import Budget
 from refsample.conformance.refusals import contract_findings
 from refsample.conformance.report import Check, Finding, NamedFault, Report, Verdict, mark_known, worst
 from refsample.conformance.seeds import SEED, seed_finding
 from refsample.conformance.selfcheck import self_findings
-from refsample.conformance.session import Kind, Session, discover
+from refsample.conformance.session import Session, discover
 from refsample.errors import ParameterError
 from refsample.spec.provider import ProviderSpec
-from refsample.spec.types import EngineSpec
+from refsample.spec.types import EngineSpec, KnownDifference
 
 THRESHOLDS: Mapping[str, float] = {"model": math.log(250.0), "law": math.log(250.0), STAGE.id: math.log(500.0)}
 """ln e at which an area is inconsistent: .004 + .004 + .002 = alpha .01."""
@@ -48,6 +50,7 @@ class Plan:
     fingerprint: str | None
     version: str
     only: frozenset[str] = frozenset()
+    extensions: bool | None = None
 
     def wanted(self, check: str) -> bool:
         return not self.only or any(fnmatchcase(check, pattern) for pattern in self.only)
@@ -71,8 +74,9 @@ def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[
 
 
 def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[Finding]:
-    kind: Kind = session.target.kinds[0]
-    yield from contract_findings(session, plan.provider, plan.only)
+    kind = session.target.kinds[0]
+    yield from contract_findings(session, plan.only)
+    yield from act_findings(session, plan.only)
     if plan.wanted(SEED.id):
         yield seed_finding(session, oracle, kind)
     if oracle is None:
@@ -82,10 +86,10 @@ def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[F
         yield from law_findings(session, oracle, plan.budget, kind, plan.wanted)
 
 
-def _documented(check: Check, engine: EngineSpec) -> Check:
+def _documented(check: Check, known: Iterable[KnownDifference]) -> Check:
     if check.verdict != "inconsistent":
         return check
-    for difference in engine.known:
+    for difference in known:
         if fnmatchcase(check.id, difference.check):
             return mark_known(check, f"{difference.summary} ({difference.source})")
     return check
@@ -128,7 +132,7 @@ def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report
             check = _decided(check, found.evidence, stage, cause if differs.get(home or "") else None)
         if check.verdict == "inconsistent" and check.reproduce is None:
             check = replace(check, reproduce=_command(session, plan, check.id))
-        checks.append(_documented(check, plan.engine))
+        checks.append(_documented(check, (*plan.engine.known, *plan.provider.known)))
     verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
     explained = {area for area in differs if home != area and differs.get(home or "", False)}
     verdicts |= {area: "inconsistent" for area in differs if differs[area] and area not in explained}
@@ -163,6 +167,7 @@ def _assemble(
         verdicts["law"],
         verdicts["contract"],
         tuple(checks),
+        parameter_lines(session.target, [note for f in findings for note in f.notes], checks, shares),
         shares,
         tuple(excluded),
         open_still,

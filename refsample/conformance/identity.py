@@ -1,7 +1,4 @@
-"""Model checks: greedy text with margins, returned logprobs against the reference, sampled transcripts.
-
-Every position has its own error bar: the difference that honest bf16 kernels make to the reference's own logits there.
-"""
+"""Model checks: greedy text, returned logprobs against the reference, the stage they are taken at, transcripts."""
 
 from __future__ import annotations
 
@@ -13,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.conformance.evidence import IMPOSSIBLE, Tally, bet, flip_gain, residual_gain
+from refsample.conformance.errorbars import KERNELS, Rows, rows_of, scale_of, sigmas_of
+from refsample.conformance.evidence import IMPOSSIBLE, Tally, bet, residual_gain
+from refsample.conformance.greedy import ENDED, GREEDY, greedy
 from refsample.conformance.law import DECIDED, judged
 from refsample.conformance.oracle import (
     HONEST,
-    HONEST_SCALES,
     OTHER_MODEL,
     SLACK_SIGMAS,
     TWIN,
@@ -26,28 +24,17 @@ from refsample.conformance.oracle import (
     blurred,
     precision_of,
     sampling_params,
-)  # fmt: skip
+)
+from refsample.conformance.page import Kind
 from refsample.conformance.probes import Budget, Prompts
 from refsample.conformance.report import Check, Finding
-from refsample.conformance.session import TOP_LOGPROBS, Kind, Session, error_text, logprob_fields
+from refsample.conformance.session import TOP_LOGPROBS, Session
 from refsample.conformance.transcript import Choice, Reported, ReportedToken
-from refsample.generation.behaviour import applied
 from refsample.sampling.params import SamplingParams
 
-OTHER_SIGMA = 3.0
-"""Logit error (nats, rms) of a model that is not this one."""
 UNTOLD = -9000.0
 """Reported values below this stand for -inf (decision 32)."""
 
-KERNELS: Mapping[str, float] = {f"kernels_x{scale:g}": scale for scale in HONEST_SCALES}
-"""Honest configurations beside the emulated one: its error bars, this many times as wide."""
-
-GREEDY_PARAMS = SamplingParams(temperature=0.0)
-
-Rows = Mapping[str, NDArray[np.float32]]
-
-
-GREEDY = Check("model.greedy", "model", "greedy text equals the reference's", "inconclusive", "")
 LOGPROBS = Check("model.logprobs", "model", "returned logprobs equal the reference's", "inconclusive", "")
 STAGE = Check(
     "contract.logprobs_stage",
@@ -64,12 +51,12 @@ def identity_findings(
 ) -> Iterator[Finding]:
     """Greedy text, then returned logprobs at temperature 1, then their stage, then sampled transcripts."""
     for check in (GREEDY, LOGPROBS, STAGE, TRANSCRIPTS):
-        if not wanted(check.id):
+        if not wanted(check.id) and not (check is GREEDY and wanted(ENDED.id)):
             continue
         session.begin(check.id)
         prompts = Prompts(oracle, kind, session.seed, check.id)
         if check is GREEDY:
-            yield greedy(session, oracle, prompts, budget, kind)
+            yield from greedy(session, oracle, prompts, budget, kind)
         elif session.target.top_logprobs.get(kind) is None:
             yield Finding(replace(check, verdict="skipped", evidence="the endpoint returns no logprobs"))
         elif check is TRANSCRIPTS:
@@ -77,102 +64,6 @@ def identity_findings(
         else:
             temperature = 1.0 if check is LOGPROBS else 0.5
             yield logprobs(session, oracle, prompts, budget, kind, check, {"temperature": temperature})
-
-
-def _rows(oracle: Oracle, ids: tuple[int, ...], start: int) -> Rows:
-    """Raw logits [T, V] of the positions that predict ids[start:], for each precision among the hypotheses."""
-    precisions = {precision_of(h.behaviour) for h in (*oracle.nulls, *oracle.faults) if h.behaviour is not None}
-    return {p: oracle.all_logits(ids, p)[start - 1 : len(ids) - 1] for p in sorted(precisions)}
-
-
-def _sigmas(oracle: Oracle, rows: Rows) -> dict[str, list[float]]:
-    """Logit error expected at each position: that of honest kernels, and of each other precision (pooled)."""
-    honest, count = rows[HONEST], len(rows[HONEST])
-    base = [oracle.noise(honest[t], rows[TWIN][t]) for t in range(count)]
-    result = {HONEST: base, OTHER_MODEL: [OTHER_SIGMA] * count}
-    for precision in rows.keys() - {HONEST, TWIN}:
-        pooled = math.sqrt(float(np.mean([oracle.noise(honest[t], rows[precision][t]) ** 2 for t in range(count)])))
-        result[precision] = [math.hypot(pooled, b) for b in base]
-    return result
-
-
-def _scale(hypothesis: Hypothesis) -> str:
-    """Which entry of `_sigmas` a hypothesis stands for."""
-    if hypothesis.behaviour is None:
-        return OTHER_MODEL
-    return precision_of(hypothesis.behaviour)
-
-
-def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, kind: Kind) -> Finding:
-    """Text at temperature 0 against the reference's; a difference counts by the margin it had to overcome (S7)."""
-    tally = Tally([h.name for h in oracle.faults], list(KERNELS), DECIDED)
-    unread = 0
-    for text in prompts.texts(budget.transcripts):
-        if session.exhausted:
-            break
-        ids = prompts.ids(text)
-        fields = session.law_fields({"temperature": 0.0})
-        exchange, answer = session.ask(kind, text, max_tokens=budget.length, **fields)
-        if answer is None or not answer.choices:
-            return Finding(replace(GREEDY, evidence=error_text(exchange)), tally.evidence())
-        if answer.choices[0].finish_reason == "content_filter":
-            unread += 1
-            continue
-        path = oracle.model.generate(list(ids), temperature=0.0, max_tokens=budget.length).token_ids
-        _compare_path(oracle, ids, path, answer.choices[0], tally)
-    found = judged(GREEDY, tally.evidence())
-    if unread:
-        found = replace(found, evidence=f"{found.evidence}; {unread} answers were filtered")
-    return Finding(found, tally.evidence())
-
-
-def _compare_path(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], choice: Choice, tally: Tally) -> None:
-    """Walk along the reference's greedy tokens as long as the endpoint's text follows them.
-
-    White space at the ends does not count, nor does what an answer cut short by a limit did not get to.
-    """
-    rows = _rows(oracle, (*ids, *path), len(ids))
-    sigmas = _sigmas(oracle, rows)
-    shown = [oracle.model.tokenizer.decode(path[: t + 1], skip_special=True).strip() for t in range(len(path))]
-    whole, text = shown[-1] if shown else "", choice.text.strip()
-    cut = choice.finish_reason == "length" and whole.startswith(text)
-    for t in range(len(path)):
-        ended = t == len(path) - 1 and oracle.model.tokenizer.is_special(path[t])
-        sure = shown[t].rstrip("\ufffd")  # the half of a character says nothing yet
-        if cut and len(sure) > len(text):
-            return
-        flipped = not (text == whole or (not ended and text.startswith(sure)))
-        _observe_greedy(oracle, rows, sigmas, ids, path, t, flipped, tally)
-        if flipped:
-            return
-
-
-def _observe_greedy(
-    oracle: Oracle,
-    rows: Rows,
-    sigmas: Mapping[str, Sequence[float]],
-    ids: tuple[int, ...],
-    path: Sequence[int],
-    t: int,
-    flipped: bool,
-    tally: Tally,
-) -> None:
-    """One greedy position: was the reference's best token taken, and what would each hypothesis have done?"""
-    order = np.sort(rows[HONEST][t])
-    margin, base = float(order[-1] - order[-2]), sigmas[HONEST][t]
-    proof = None
-    if flipped and margin > SLACK_SIGMAS * base:
-        before = oracle.model.tokenizer.decode(path[:t], skip_special=True)[-30:]
-        proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
-    gains = {}
-    for h in oracle.faults:
-        followed = 1.0
-        if h.behaviour is not None and applied(GREEDY_PARAMS, h.behaviour).temperature > 0.0:
-            law = oracle.distribution(rows[HONEST][t], GREEDY_PARAMS, h.behaviour, ids, path[:t])
-            followed = float(law.probs[path[t]])
-        gains[h.name] = flip_gain(flipped, margin, sigmas[_scale(h)][t], base, followed)
-    nulls = {name: flip_gain(flipped, margin, scale * base, base) for name, scale in KERNELS.items()}
-    tally.add(gains, nulls, proof)
 
 
 def _token_id(oracle: Oracle, reported: Reported) -> int | None:
@@ -211,7 +102,7 @@ def _sample(
             return
         seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
         exchange, answer = session.ask(
-            kind, text, max_tokens=budget.length, **fields, **seed, **logprob_fields(kind, TOP_LOGPROBS)
+            kind, text, max_tokens=budget.length, **fields, **seed, **session.logprob_fields(kind, TOP_LOGPROBS)
         )
         if answer is not None and answer.choices and answer.choices[0].tokens:
             yield prompts.ids(text), answer.choices[0]
@@ -247,8 +138,8 @@ def logprobs(
         sampled = _sampled_ids(oracle, choice.tokens or ())
         if not sampled:
             continue
-        rows = _rows(oracle, (*ids, *sampled), len(ids))
-        sigmas = _sigmas(oracle, rows)
+        rows = rows_of(oracle, (*ids, *sampled), len(ids))
+        sigmas = sigmas_of(oracle, rows)
         for t, token in enumerate((choice.tokens or ())[: len(sampled)]):
             base = _residual(oracle, _reported(oracle, oracle.nulls[0], rows, params, ids, sampled, t), token)
             if base is None:
@@ -259,7 +150,7 @@ def logprobs(
                 own: float | None = None
                 if _reports_otherwise(oracle, h):
                     own = _residual(oracle, _reported(oracle, h, rows, params, ids, sampled, t), token)
-                gains[h.name] = residual_gain(base if own is None else own, sigmas[_scale(h)][t], base, sigma)
+                gains[h.name] = residual_gain(base if own is None else own, sigmas[scale_of(h)][t], base, sigma)
             tally.add(gains, {name: residual_gain(base, k * sigma, base, sigma) for name, k in KERNELS.items()})
     found = judged(check, tally.evidence())
     said = f"{found.evidence}; largest difference {largest:.2g} nats"
@@ -304,7 +195,7 @@ def transcripts(session: Session, oracle: Oracle, prompts: Prompts, budget: Budg
         sampled = _sampled_ids(oracle, choice.tokens or ())
         if not sampled:
             continue
-        rows = _rows(oracle, (*ids, *sampled), len(ids))
+        rows = rows_of(oracle, (*ids, *sampled), len(ids))
         for t, token in enumerate(sampled):
             _observe_step(oracle, rows, params, ids, sampled, t, token, tally)
     return Finding(judged(TRANSCRIPTS, tally.evidence()), tally.evidence())

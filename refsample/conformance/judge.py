@@ -16,7 +16,13 @@ def judge(folder: Path | str) -> Report:
     run, exchanges = read_record(Path(folder))
     told, settings = run["report"], run["settings"]
     plan, model = plan_for(
-        told["reference"], told["spec"], told["engine"], told["profile"], told["seed"], frozenset(settings["only"])
+        told["reference"],
+        told["spec"],
+        told["engine"],
+        told["profile"],
+        told["seed"],
+        frozenset(settings["only"]),
+        settings["extensions"],
     )
     if model is not None and model.fingerprint != told["reference_fingerprint"]:
         raise RecordError(

@@ -1,4 +1,4 @@
-"""Law checks: are drawn tokens distributed as the claimed parameters say? Exact laws against one-token draws."""
+"""Law checks: are tokens distributed as the claimed parameters say? Exact laws against one-token draws or texts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, log_e_value
 from refsample.conformance.oracle import HONEST, SLACK_SIGMAS, Context, Oracle, sampling_params
+from refsample.conformance.page import Kind
 from refsample.conformance.probes import SETTINGS, Budget, Prompts, Setting
 from refsample.conformance.report import Check, Finding
-from refsample.conformance.session import Kind, Session, error_text
+from refsample.conformance.session import Session, error_text
+from refsample.conformance.spellings import Speller
 from refsample.sampling.params import SamplingParams
 
 DECIDED = math.log(100.0)
@@ -41,7 +43,12 @@ def law_findings(
             yield Finding(Check(setting.id, setting.area, setting.title, "skipped", f"the endpoint refuses {said}"))
             continue
         here = [prompts.listing(c) for c in contexts] if setting.listed else contexts
-        yield _draw(session, oracle, setting, here, draws, kind)
+        if not session.target.pages[kind].allows("max_tokens", 1):
+            yield _read(session, oracle, setting, here, draws, kind)
+        elif setting.best_of > 1:
+            yield _draw(session, oracle, setting, here, budget.single_draws, kind)
+        else:
+            yield _draw(session, oracle, setting, here, draws, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,9 @@ class Laws:
     nulls: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
-def laws_of(oracle: Oracle, context: Context, params: SamplingParams) -> Laws:
-    nulls = {h.name: oracle.law(context, params, h) for h in oracle.nulls}
-    faults = {h.name: oracle.law(context, params, h) for h in oracle.faults}
+def laws_of(oracle: Oracle, context: Context, params: SamplingParams, best_of: int = 1) -> Laws:
+    nulls = {h.name: oracle.law(context, params, h, best_of) for h in oracle.nulls}
+    faults = {h.name: oracle.law(context, params, h, best_of) for h in oracle.faults}
     return Laws(context, params, nulls[HONEST], faults, nulls)
 
 
@@ -85,8 +92,8 @@ def observe(oracle: Oracle, laws: Laws, kind: int, tally: Tally) -> None:
 def _draw(
     session: Session, oracle: Oracle, setting: Setting, contexts: Sequence[Context], draws: int, kind: Kind
 ) -> Finding:
-    batch = session.target.choices
-    tally = Tally([h.name for h in oracle.faults], [h.name for h in oracle.nulls if h.name != HONEST], DECIDED)
+    batch = session.target.choices if setting.best_of == 1 else 1
+    tally = _tally(oracle)
     unread: list[str] = []
     failed: str | None = None
     known: dict[str, Laws] = {}
@@ -103,7 +110,7 @@ def _draw(
             failed = error_text(exchange)
             break
         if context.text not in known:
-            known[context.text] = laws_of(oracle, context, sampling_params(fields))
+            known[context.text] = laws_of(oracle, context, sampling_params(fields), setting.best_of)
         laws = known[context.text]
         texts = [choice.text for choice in answer.choices if choice.finish_reason != "content_filter"]
         if copied(oracle, laws, texts):
@@ -121,6 +128,40 @@ def _draw(
     return found
 
 
+def _tally(oracle: Oracle) -> Tally:
+    return Tally([h.name for h in oracle.faults], [h.name for h in oracle.nulls if h.name != HONEST], DECIDED)
+
+
+def _read(
+    session: Session, oracle: Oracle, setting: Setting, contexts: Sequence[Context], draws: int, kind: Kind
+) -> Finding:
+    """Whole answers, scored by their text, where the page has no limit of one token."""
+    tally, unread, failed = _tally(oracle), list[str](), None
+    spellers: dict[str, Speller] = {}
+    for number in range(draws):
+        if session.exhausted:
+            break
+        context = contexts[number % len(contexts)]
+        fields = session.law_fields(setting.fields(oracle, context))
+        params = sampling_params(fields)
+        if repr(params) not in spellers:
+            spellers[repr(params)] = Speller(oracle, params)
+        seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
+        exchange, answer = session.ask(kind, context.text, max_tokens=1, **fields, **seed)
+        if answer is None or not answer.choices:
+            failed = error_text(exchange)
+            break
+        choice = answer.choices[0]
+        odds = spellers[repr(params)].odds(context, choice.text, choice.finish_reason == "stop")
+        if odds is None:
+            unread.append(choice.text)
+            continue
+        gains = {name: bet(q, odds.honest) for name, q in odds.faults.items()}
+        nulls = {n: math.log(q / odds.honest) if q > 0 else -math.inf for n, q in odds.nulls.items()}
+        tally.add(gains, nulls, odds.proof)
+    return _finding(setting, tally.evidence(), unread, failed)
+
+
 def copied(oracle: Oracle, laws: Laws, texts: Sequence[str]) -> bool:
     """Whether choices are all equal where independent ones would be so less than once in a million (S10)."""
     first = oracle.class_of_text(texts[0]) if texts else None
@@ -134,9 +175,7 @@ def _finding(setting: Setting, evidence: Evidence, unread: Sequence[str], failed
     if failed is not None:
         return Finding(replace(check, evidence=f"the endpoint answered {failed}"), evidence)
     if len(unread) > 0.02 * (evidence.observations + len(unread)):
-        said = (
-            f"{len(unread)} answers are no single token of the reference, such as {unread[0]!r}: nothing is concluded"
-        )
+        said = f"{len(unread)} answers are no tokens of the reference, such as {unread[0]!r}: nothing is concluded"
         return Finding(replace(check, evidence=said))
     return Finding(judged(check, evidence), evidence)
 

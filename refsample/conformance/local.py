@@ -21,9 +21,11 @@ from refsample.spec.provider import EndpointSpec, provider
 class LocalEndpoint:
     """Serves one model under one behaviour, as `refsample serve` would."""
 
-    def __init__(self, model: Model, spec: str = "openai", behaviour: Behaviour | None = None) -> None:
-        self._models, self._spec = {model.name: model}, provider(spec)
-        self._behaviour = default_behaviour(self._spec) if behaviour is None else behaviour
+    def __init__(
+        self, model: Model, spec: str = "openai", behaviour: Behaviour | None = None, *, strict: bool = False
+    ) -> None:
+        self._models, self._spec, self._strict = {model.name: model}, provider(spec), strict
+        self._behaviour = default_behaviour(self._spec, strict=strict) if behaviour is None else behaviour
         self._routes: Mapping[str, EndpointSpec] = {e.path: e for e in self._spec.endpoints.values()}
 
     @property
@@ -33,9 +35,10 @@ class LocalEndpoint:
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
         status, kind = 200, "application/json"
         try:
-            if (method, path) == ("GET", "/v1/models"):
+            if method == "GET" and path and path == self._spec.models_path:
                 cards = [{"id": name, "object": "model"} for name in self._models]
-                text = json.dumps({"object": "list", "data": cards})
+                bare = self._spec.models_shape == "names"
+                text = json.dumps(list(self._models) if bare else {"object": "list", "data": cards})
             elif method == "POST" and path in self._routes:
                 text, kind = self._answer(self._routes[path], dict(body or {}))
             else:
@@ -47,9 +50,10 @@ class LocalEndpoint:
         return Exchange(method, path, body, status, kind, text)
 
     def _answer(self, endpoint: EndpointSpec, body: dict[str, Any]) -> tuple[str, str]:
-        job = ready(self._models, body, self._spec, endpoint, self._behaviour)
+        job = ready(self._models, body, self._spec, endpoint, self._behaviour, strict=self._strict)
         if job.request.stream:
             events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(job, job.events))
-            return events + "data: [DONE]\n\n", "text/event-stream"
+            done = "" if "done_missing" in self._behaviour.flaws else "data: [DONE]\n\n"
+            return events + done, "text/event-stream"
         make = chat_completion if endpoint.kind == "chat" else completion
         return json.dumps(make(job, job.events)), "application/json"

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.conformance.faults import FAULTS
+from refsample.conformance.faults import FAULTS, Fault
 from refsample.generation.behaviour import Behaviour, applied
 from refsample.generation.model import Model
 from refsample.sampling.params import SamplingParams
@@ -59,7 +59,7 @@ class Oracle:
         self.model, self.honest = model, honest
         self.nulls = (Hypothesis(HONEST, honest), Hypothesis(TWIN, replace(honest, precision="bf16")))
         self.faults = (
-            *(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest)),
+            *(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest) and _told(f)),
             Hypothesis(OTHER_MODEL, None),
         )
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
@@ -124,13 +124,15 @@ class Oracle:
         """The law under a behaviour for logits already computed."""
         return distribution(logits, applied(params, behaviour), prompt_ids, output_ids, engine=behaviour.semantics)
 
-    def law(self, context: Context, params: SamplingParams, hypothesis: Hypothesis) -> Floats:
-        """Probability of each text class [K] of a one-token answer."""
+    def law(self, context: Context, params: SamplingParams, hypothesis: Hypothesis, best_of: int = 1) -> Floats:
+        """Probability of each text class [K] of a one-token answer, the best of so many by raw logprob."""
         behaviour = hypothesis.behaviour or self.honest
         logits = self.last_logits(context.ids, precision_of(behaviour))
         if hypothesis.behaviour is None:
             logits = blurred(logits)
         probs = self.distribution(logits, params, behaviour, context.ids).probs  # [V]
+        if best_of > 1 and "best_of_ignored" not in behaviour.flaws:
+            probs = _best(probs, self.last_logits(context.ids, precision_of(behaviour)), best_of)
         return np.bincount(self.class_of, probs, len(self.index)).astype(np.float64)  # [K]
 
     def softened(
@@ -157,6 +159,20 @@ class Oracle:
         return 0.0
 
 
+def _told(fault: Fault) -> bool:
+    """Whether tokens or logprobs tell a fault: a flaw of the API around them changes neither."""
+    return not fault.flaw or fault.name == "logprobs_after_temperature"
+
+
+def _best(probs: Floats, logits: NDArray[np.float32], count: int) -> Floats:
+    """Law [V] of the likeliest by `logits` of `count` draws from `probs`: P(all at most this) - P(all below this)."""
+    order = np.argsort(logits, kind="stable")
+    upto = np.minimum(1.0, np.cumsum(probs[order]))
+    best = np.empty_like(probs)
+    best[order] = upto**count - np.maximum(0.0, upto - probs[order]) ** count
+    return best
+
+
 def blurred(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [V] of the law mixed half and half with the uniform one: what some other model might say.
 
@@ -175,6 +191,7 @@ def precision_of(behaviour: Behaviour) -> str:
 def sampling_params(fields: Mapping[str, object]) -> SamplingParams:
     """Request fields (as a body has them) -> SamplingParams; logit_bias keys become ints."""
     values = dict(fields)
+    values.pop("best_of", None)
     bias = values.pop("logit_bias", None)
     if isinstance(bias, Mapping):
         values["logit_bias"] = {int(k): float(v) for k, v in bias.items()}

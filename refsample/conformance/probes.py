@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from refsample.conformance.oracle import HONEST, Context, Oracle
-from refsample.conformance.session import Kind
+from refsample.conformance.page import Kind
 from refsample.tiny.openings import openings
 
 OPEN_NATS = (2.5, 6.0)
@@ -55,6 +55,8 @@ class Setting:
     fields: Callable[[Oracle, Context], Mapping[str, Any]]
     listed: bool = False
     """True: the prompt first lists half of the likely answers, so that penalties on the prompt show."""
+    best_of: int = 1
+    """The best of so many candidates is asked for, one choice at a time."""
 
 
 def _fixed(**fields: Any) -> Callable[[Oracle, Context], Mapping[str, Any]]:
@@ -92,8 +94,19 @@ SETTINGS: tuple[Setting, ...] = (
         "law",
         "presence and frequency penalty, answers named in the prompt",
         ("presence_penalty",),
-        _fixed(temperature=1.0, presence_penalty=2.0, frequency_penalty=0.5),
+        _fixed(temperature=1.0, presence_penalty=1.9, frequency_penalty=0.5),
         listed=True,
+    ),
+    Setting(
+        "law.repetition",
+        "law",
+        "repetition penalty 1.5, answers named in the prompt",
+        ("repetition_penalty",),
+        _fixed(temperature=1.0, repetition_penalty=1.5),
+        listed=True,
+    ),
+    Setting(
+        "law.best_of", "law", "the best of 8 candidates", ("best_of",), _fixed(temperature=1.5, best_of=8), best_of=8
     ),
 )
 

@@ -31,6 +31,7 @@ _SETTINGS: Mapping[str, tuple[type, ...]] = {
     "model": (str, type(None)),
     "max_tokens": (int, type(None)),
     "only": (list,),
+    "extensions": (bool, type(None)),
 }
 _REPORT: Mapping[str, tuple[type, ...]] = {
     "reference": (str, type(None)),
@@ -119,7 +120,7 @@ def _check(value: object, types: Mapping[str, tuple[type, ...]], where: str) -> 
     for key, allowed in types.items():
         if key not in value:
             raise RecordError(f"{where}: has no {key}")
-        if not isinstance(value[key], allowed) or isinstance(value[key], bool):
+        if not isinstance(value[key], allowed) or (isinstance(value[key], bool) and bool not in allowed):
             raise RecordError(
                 f"{where}: {key}={shorten(value[key])} must be {' or '.join(t.__name__ for t in allowed)}"
             )

@@ -1,128 +1,181 @@
-"""Contract checks on requests at and beyond the page's limits: what is refused, how, and what edge values give."""
+"""Contract checks on requests at and beyond the page's limits: what is refused, how, and what edge values give.
+
+A value that the printed and the effective range both refuse has to be refused. Where the two differ (an end printed as
+open that is meant to be closed), nothing can fail: what the endpoint does is reported.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
-from refsample.conformance.contract import ANSWER_CHECKS, LONG, ContractCheck, endpoint_of
-from refsample.conformance.report import Check, Finding, finding
-from refsample.conformance.session import Kind, Session, error_text
+from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED, ContractCheck, may_want, sign
+from refsample.conformance.evidence import Evidence
+from refsample.conformance.page import Kind, Page
+from refsample.conformance.report import Check, Finding, Note, Status, finding
+from refsample.conformance.reported import REPORTED_CHECKS
+from refsample.conformance.session import NEUTRAL, Session, error_message, error_text, model_names
 from refsample.conformance.transport import Exchange
-from refsample.spec.provider import ParameterSpec, ProviderSpec
+from refsample.spec.provider import ParameterSpec
 
-REFUSED = frozenset({400, 422})
-"""Statuses that refuse a value; 401, 404 and 429 refuse something else."""
 LARGEST = 2**53
 """Bounds beyond this are not probed: not every client and server can write one more than them."""
+ENVELOPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "openai": ("error", ("message", "type", "param", "code")),
+    "vllm": ("", ("object", "message", "type", "param", "code")),
+    "novita": ("", ("code", "reason", "message")),
+    "scale": ("", ("detail",)),
+}
+"""Where an error object stands in the body, and its keys, by a provider's envelope."""
 
 
-def contract_findings(session: Session, provider: ProviderSpec, only: frozenset[str]) -> Iterator[Finding]:
+def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Finding]:
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
-    for kind in session.target.kinds:
-        for check, names in (*ANSWER_CHECKS, *REQUEST_CHECKS):
-            if not session.exhausted and any(_may_want(only, f"contract.{kind}.{name}") for name in names):
-                yield from check(session, provider, kind)
-    if _may_want(only, "contract.models"):
+    target = session.target
+    for kind in target.kinds:
+        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
+            if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
+                yield from check(session, target.pages[kind])
+    if target.models_path and may_want(only, "contract.models"):
         yield _models(session)
-    if _may_want(only, "contract.unknown_model"):
+    if may_want(only, "contract.unknown_model"):
         yield _unknown_model(session)
 
 
-def _may_want(only: frozenset[str], check: str) -> bool:
-    """Whether one of the patterns names the check, or one below it such as contract.chat.validation.n."""
-    return not only or any(fnmatchcase(check, pattern) or pattern.startswith(check + ".") for pattern in only)
-
-
-def check_edges(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:
+def check_edges(session: Session, page: Page) -> Iterator[Finding]:
     """echo, max_tokens 0 and a best_of below n, where the page has them; a field that no page has."""
-    parameters = endpoint_of(provider, kind).parameters
-    if "echo" in parameters:
-        exchange, answer = session.ask(kind, LONG, max_tokens=2, temperature=0.0, echo=True)
+    kind = page.kind
+    if page.takes("echo"):
+        exchange, answer = session.ask(kind, LONG, **session.greedy(kind, 2), echo=True)
         text = answer.choices[0].text if answer is not None and answer.choices else error_text(exchange)
-        check, title, curl = (
-            f"contract.{kind}.echo",
-            "echo puts the prompt first",
-            session.curl(kind, exchange.body or {}),
+        check, curl = f"contract.{kind}.echo", session.curl(kind, exchange.body or {})
+        yield finding(
+            check, "contract", "echo puts the prompt first", text.startswith(LONG), f"got {text[:40]!r}", curl
         )
-        yield finding(check, "contract", title, text.startswith(LONG), f"got {text[:40]!r}", curl)
-    limit = parameters.get("max_tokens")
-    if limit is not None and limit.effective is not None and limit.effective.holds(0):
-        exchange, answer = session.ask(kind, LONG, max_tokens=0, temperature=0.0)
+    if page.allows("max_tokens", 0):
+        exchange, answer = session.ask(kind, LONG, **session.greedy(kind, 0))
         text = answer.choices[0].text if answer is not None and answer.choices else error_text(exchange)
         check, curl = f"contract.{kind}.max_tokens_zero", session.curl(kind, exchange.body or {})
         yield finding(check, "contract", "max_tokens 0 gives no text", text == "", f"got {text!r}", curl)
-    exchange, answer = session.ask(kind, LONG, max_tokens=1, temperature=0.0, refsample_unknown_field=1)
-    readings = {provider.reading("unknown_fields"), provider.reading("unknown_fields", strict=True)}
+    exchange, answer = session.ask_beyond(kind, LONG, **_least(session, kind), refsample_unknown_field=1)
+    readings = page.readings("unknown_fields")
     fine = "ignored" in readings if answer is not None else "refused" in readings and 400 <= exchange.status < 500
-    title, curl = (
-        f"{kind}: an unknown field is {' or '.join(sorted(readings))}",
-        session.curl(kind, exchange.body or {}),
-    )
+    title = f"{kind}: an unknown field is {' or '.join(sorted(readings))}"
+    curl = session.curl(kind, exchange.body or {})
     yield finding(f"contract.{kind}.unknown_fields", "contract", title, fine, _outcome(exchange), curl)
-    if "best_of" in parameters:
-        yield _must_refuse(session, kind, "best_of", [{"n": 2, "best_of": 1}], f"contract.{kind}.best_of")[0]
+    if page.takes("best_of") and page.allows("n", 2):
+        yield _must_refuse(session, kind, "best_of", [{"n": 3, "best_of": 2}], f"contract.{kind}.best_of")[0]
 
 
-def check_validation(session: Session, provider: ProviderSpec, kind: Kind) -> Iterator[Finding]:
+def _least(session: Session, kind: Kind) -> dict[str, Any]:
+    """The cheapest answer that the page allows."""
+    return {"max_tokens": session.limit(kind, 1)}
+
+
+def check_validation(session: Session, page: Page) -> Iterator[Finding]:
     """One value just outside each bound of the page, and one of a wrong type, are refused with an error body."""
+    kind = page.kind
     refusals: list[Exchange] = []
-    for parameter in endpoint_of(provider, kind).parameters.values():
-        if parameter.extension or parameter.support != "served":
+    bounds = taken = 0
+    for record in page.endpoint.parameters.values():
+        if record.extension or record.support != "served" or record.secret:
             continue
-        companions = {"logprobs": True} if parameter.name == "top_logprobs" else {}
-        asked = [{"max_tokens": 1, **companions, parameter.name: value} for value in _outside(parameter)]
-        if asked:
-            check = f"contract.{kind}.validation.{parameter.name}"
-            found, refused = _must_refuse(session, kind, parameter.name, asked, check)
-            refusals += refused
-            yield found
+        companions = _companions(session, page, record)
+        beyond = [value for value in _outside(record) if value is not None]
+        asked = [{**companions, record.name: value} for value in (*beyond, *_wrong(record))]
+        if not asked:
+            continue
+        check = f"contract.{kind}.validation.{record.name}"
+        found, refused = _must_refuse(session, kind, record.name, asked, check, len(beyond))
+        bounds, taken = bounds + len(beyond), taken + (found.evidence.gains.get("bound_not_enforced", 0.0) > 0.0)
+        refusals += refused
+        notes = (*found.notes, *_ends(session, page, record, companions))
+        yield Finding(found.check, found.evidence, notes)
     if refusals:
-        yield from _bodies(refusals, kind)
+        yield from _bodies(
+            refusals, page, Evidence() if taken or not bounds else sign("bound_not_enforced", False, True)
+        )
 
 
-def _bodies(refusals: Sequence[Exchange], kind: Kind) -> Iterator[Finding]:
-    """Every refusal carries an error object with a message, a type, a param and a code."""
-    bodies = [e.json() for e in refusals]
-    inner = [b["error"] for b in bodies if isinstance(b, dict) and isinstance(b.get("error"), dict)]
-    fine = len(inner) == len(bodies) and all(isinstance(e.get("message"), str) for e in inner)
-    title, said = f"{kind}: refusals carry an error object with a message", f"{len(inner)} of {len(bodies)} refusals"
-    yield finding(f"contract.{kind}.error_body", "contract", title, fine, said, None)
-    whole = sum("param" in e and "type" in e and "code" in e for e in inner)
-    title, said = f"{kind}: error objects have type, param and code", f"{whole} of {len(bodies)} refusals"
-    yield finding(f"contract.{kind}.error_param", "contract", title, whole == len(bodies), said, None)
+def _companions(session: Session, page: Page, record: ParameterSpec) -> dict[str, Any]:
+    """Fields that a value of this one needs beside it."""
+    fields = {} if record.means == "max_tokens" else _least(session, page.kind)
+    if record.means == "top_logprobs" and page.takes("logprobs"):
+        fields["logprobs"] = True
+    return fields
 
 
-def _outside(parameter: ParameterSpec) -> Iterator[Any]:
-    """One unit outside each finite bound, and a value of no numeric type."""
-    bounds = parameter.effective
-    if bounds is None or not {"integer", "number"} & set(parameter.types):
+def _outside(record: ParameterSpec) -> tuple[float | int | None, float | int | None]:
+    """One unit above and one below what printed and effective range leave in; None where there is no such bound."""
+    if record.effective is None or not {"integer", "number"} & set(record.types):
+        return None, None
+    ranges = [r for r in (record.effective, record.printed) if r is not None]
+    high, low = max(r.high for r in ranges), min(r.low for r in ranges)
+    above = high + 1 if math.isfinite(high) and high < LARGEST else None
+    return above, low - 1 if math.isfinite(low) and low > -LARGEST else None
+
+
+def _wrong(record: ParameterSpec) -> list[Any]:
+    """A value of no type that the field has."""
+    numeric = {"integer", "number"} & {*record.types, *record.printed_types}
+    return ["hot"] if numeric and "string" not in record.types else []
+
+
+def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mapping[str, Any]) -> Iterator[Note]:
+    """What is said to the ends of a range: both where both readings take them, and those that only one takes."""
+    if record.effective is None or not {"integer", "number"} & set(record.types):
         return
-    if math.isfinite(bounds.high) and bounds.high < LARGEST:
-        yield bounds.high + 1
-    if math.isfinite(bounds.low) and bounds.low > -LARGEST:
-        yield bounds.low - 1
-    yield "hot"
+    contested: dict[float | int, bool] = {}
+    for bounds in (record.effective, record.printed or record.effective):
+        for end in (bounds.low, bounds.high):
+            if math.isfinite(end) and abs(end) < LARGEST:
+                contested[end] = page.allows(record.means, end)
+    for end, inside in contested.items():
+        if inside and record.means not in NEUTRAL:
+            continue
+        if not inside and record.means not in {*NEUTRAL, "logprobs", "top_logprobs"}:
+            continue
+        ask = session.ask if inside else session.ask_beyond
+        accepted = ask(page.kind, "Hello", **{**companions, record.name: end})[1] is not None
+        status: Status = "honoured" if accepted or not inside else "rejected"
+        yield Note(page.kind, record.name, status, f"{end} {'taken' if accepted else 'refused'}")
+
+
+def _bodies(refusals: Sequence[Exchange], page: Page, evidence: Evidence) -> Iterator[Finding]:
+    """Every refusal carries an error object in the provider's envelope."""
+    where, keys = ENVELOPES[page.provider.envelope]
+    bodies = [e.json() for e in refusals]
+    inner = [b.get(where) if where and isinstance(b, dict) else b for b in bodies]
+    fine = all(isinstance(error_message(b), str) for b in bodies)
+    told = sum(isinstance(error_message(b), str) for b in bodies)
+    title, said = f"{page.kind}: refusals carry an error message", f"{told} of {len(bodies)} refusals"
+    yield finding(f"contract.{page.kind}.error_body", "contract", title, fine, said, None, evidence=evidence)
+    whole = sum(isinstance(e, dict) and all(key in e for key in keys) for e in inner)
+    title, said = f"{page.kind}: error objects have {', '.join(keys)}", f"{whole} of {len(bodies)} refusals"
+    yield finding(f"contract.{page.kind}.error_param", "contract", title, whole == len(bodies), said, None)
 
 
 def _must_refuse(
-    session: Session, kind: Kind, name: str, asked: Sequence[Mapping[str, Any]], check: str
+    session: Session, kind: Kind, name: str, asked: Sequence[Mapping[str, Any]], check: str, bounds: int = 0
 ) -> tuple[Finding, list[Exchange]]:
-    """One check over several bad values of a field, and the refusals that came."""
-    exchanges = [session.ask(kind, "Hello", **fields)[0] for fields in asked]
+    """One check over several bad values of a field, and the refusals that came. The first `bounds` break a bound."""
+    exchanges = [session.ask_beyond(kind, "Hello", **fields)[0] for fields in asked]
     refused = [e for e in exchanges if e.status in REFUSED]
     taken = [e for e in exchanges if e.status == 200 or e.status >= 500 and e.status != 503]
     values = ", ".join(repr(fields[name]) for fields in asked)
     title = f"{kind}: {name} = {values} is refused"
+    broken = any(e.status == 200 for e in exchanges[:bounds])
+    evidence = Evidence({"bound_not_enforced": CERTAIN}, observations=1) if broken else Evidence()
     if not taken and len(refused) < len(exchanges):
         other = next(e for e in exchanges if e.status not in REFUSED)
         return Finding(Check(check, "contract", title, "inconclusive", error_text(other))), refused
     if not taken:
-        return finding(check, "contract", title, True, error_text(refused[-1]), None), refused
+        notes = (Note(kind, name, "unknown", f"{values} refused"),)
+        return Finding(Check(check, "contract", title, "consistent", error_text(refused[-1])), notes=notes), refused
     said = "; ".join(f"{(e.body or {}).get(name)!r} gave {_outcome(e)}" for e in taken)
-    return finding(check, "contract", title, False, said, session.curl(kind, taken[0].body or {})), refused
+    found = finding(check, "contract", title, False, said, session.curl(kind, taken[0].body or {}), evidence=evidence)
+    return Finding(found.check, evidence, (Note(kind, name, "different", said),)), refused
 
 
 def _outcome(exchange: Exchange) -> str:
@@ -130,21 +183,24 @@ def _outcome(exchange: Exchange) -> str:
 
 
 def _models(session: Session) -> Finding:
-    exchange = session.send("GET", "/v1/models")
-    body = exchange.json()
-    entries = body.get("data") if isinstance(body, dict) else None
-    names = [e.get("id") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-    title, said = "/v1/models lists the model", f"HTTP {exchange.status}, {names[:5]}"
-    curl = f"curl -s {session.endpoint.url}/v1/models"
+    path = session.target.models_path
+    exchange = session.send("GET", path)
+    names = model_names(exchange.json())
+    title, said = f"{path} lists the model", f"HTTP {exchange.status}, {names[:5]}"
+    curl = f"curl -s {session.endpoint.url}{path}"
     return finding("contract.models", "contract", title, session.target.model in names, said, curl)
 
 
 def _unknown_model(session: Session) -> Finding:
     kind = session.target.kinds[0]
-    body = {**session.body(kind, "Hello", max_tokens=1), "model": "refsample-no-such-model"}
-    exchange = session.send("POST", session.target.paths[kind], body)
+    body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
+    exchange = session.post(kind, body)
     fine, title = exchange.status in REFUSED | {403, 404}, "an unknown model is refused"
-    return finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), session.curl(kind, body))
+    evidence = sign("unknown_model_accepted", exchange.status == 200, fine)
+    notes = (Note(kind, "model", "honoured" if fine else "different", f"an unknown one: {_outcome(exchange)}"),)
+    curl = session.curl(kind, body)
+    found = finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), curl, evidence=evidence)
+    return Finding(found.check, evidence, notes)
 
 
 REQUEST_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (

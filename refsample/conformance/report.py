@@ -11,6 +11,8 @@ from refsample.conformance.evidence import Evidence
 Verdict = Literal["consistent", "inconsistent", "inconclusive"]
 Mark = Literal["consistent", "inconsistent", "inconclusive", "known", "skipped"]
 Area = Literal["contract", "model", "law"]
+Status = Literal["honoured", "different", "dropped", "rejected", "unknown"]
+"""Acts as meant; acts otherwise; taken without effect; refused though the page has it; not seen to act."""
 
 _RANK: Mapping[str, int] = {"consistent": 0, "inconclusive": 1, "inconsistent": 2}
 
@@ -37,12 +39,34 @@ class Check:
     """Where the difference is documented, when it is."""
 
 
+class Note(NamedTuple):
+    """What one question showed of one parameter of the page."""
+
+    endpoint: str
+    parameter: str
+    """The page's name for it."""
+    status: Status
+    said: str
+
+
+class ParameterLine(NamedTuple):
+    """A parameter of the page: what the page says, what is made of it, what was seen."""
+
+    endpoint: str
+    name: str
+    page: str
+    expected: str
+    observed: str
+    status: Status
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A check as it came out of a probe, with the likelihood evidence behind it."""
+    """A check as it came out of a probe, with the likelihood evidence behind it and what it showed of parameters."""
 
     check: Check
     evidence: Evidence = field(default_factory=Evidence)
+    notes: tuple[Note, ...] = ()
 
 
 def finding(
@@ -76,6 +100,8 @@ class Report:
     law: Verdict
     contract: Verdict
     checks: tuple[Check, ...]
+    parameters: tuple[ParameterLine, ...]
+    """Every parameter of the page on the routes that answer."""
     faults: tuple[NamedFault, ...]
     excluded: tuple[Mapping[str, Any], ...]
     not_excluded: tuple[str, ...]
@@ -99,6 +125,7 @@ class Report:
         """One JSON-ready object (design section 5, `verify --json`)."""
         data = asdict(self)
         data["checks"] = [asdict(check) for check in self.checks]
+        data["parameters"] = [line._asdict() for line in self.parameters]
         data["faults"] = [fault._asdict() for fault in self.faults]
         data["excluded"] = [dict(entry) for entry in self.excluded]
         return data

@@ -11,9 +11,10 @@ from itertools import islice
 
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.oracle import Oracle
+from refsample.conformance.page import Kind
 from refsample.conformance.probes import Prompts, prompt_texts
 from refsample.conformance.report import Check, Finding, Mark
-from refsample.conformance.session import Kind, Session
+from refsample.conformance.session import Session
 from refsample.sampling.params import SamplingParams
 
 SEED = Check("contract.seed", "contract", "the same seed gives the same draws", "skipped", "")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from refsample.conformance.page import Kind
 from refsample.conformance.probes import Budget, prompt_texts
 from refsample.conformance.report import Check, Finding, Mark, finding
-from refsample.conformance.session import TOP_LOGPROBS, Kind, Session, error_text, logprob_fields
+from refsample.conformance.session import TOP_LOGPROBS, Session, error_text
 from refsample.conformance.transcript import ReportedToken
 
 SLACK = 1e-3
@@ -80,7 +81,7 @@ def self_findings(session: Session, budget: Budget, kind: Kind, wanted: Callable
 def _repeat(session: Session, kind: Kind) -> Finding:
     """Greedy text comes out the same four times; a difference is noise of batching, so it is no fault, but told."""
     text = next(text for label, text in prompt_texts(kind, session.seed, "model.repeat") if label == "wide")
-    answers = [session.ask(kind, text, max_tokens=24, temperature=0.0)[1] for _ in range(4)]
+    answers = [session.ask(kind, text, **session.greedy(kind, 24))[1] for _ in range(4)]
     texts = {a.choices[0].text for a in answers if a is not None and a.choices}
     mark: Mark = "consistent" if len(texts) == 1 else "inconclusive"
     said = f"{len(texts)} different texts in 4 tries"
@@ -95,7 +96,7 @@ def _filtered(session: Session, budget: Budget, kind: Kind, rule: Filter, check:
         if session.exhausted:
             break
         fields = session.law_fields(rule.fields)
-        top = logprob_fields(kind, TOP_LOGPROBS)
+        top = session.logprob_fields(kind, TOP_LOGPROBS)
         exchange, answer = session.ask(kind, text, max_tokens=8, **fields, **top)
         if answer is None:
             return Finding(replace(check, verdict="inconclusive", evidence=error_text(exchange)))

@@ -1,7 +1,7 @@
 """One run against one endpoint: what it takes, how to ask it, what has been spent. It judges nothing.
 
 `discover` finds out by asking: which routes are there, how many choices fit into one request, whether logprobs come,
-which of the sampling fields beyond OpenAI's page are taken. Probes then stay inside what was found.
+which of the page's sampling fields are taken. Probes stay inside the page, and inside what was found.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import random
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from refsample.conformance.page import Kind, Page
 from refsample.conformance.transcript import Answer, read_answer, read_stream
 from refsample.conformance.transport import Endpoint, Exchange
 from refsample.errors import EndpointError
 
-Kind = Literal["completions", "chat"]
 NEUTRAL: Mapping[str, float | int] = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -32,23 +32,31 @@ CHOICE_STEPS = (32, 8, 4, 2, 1)
 TOP_LOGPROBS = 5
 
 
+ACTING: Mapping[str, float | int] = {"top_k": 5, "min_p": 0.1, "best_of": 2}
+"""Sent where a field's neutral value is refused: a page may have no value for "off"."""
+
+
 @dataclass(slots=True)
 class Target:
     """What the endpoint takes."""
 
     model: str
-    paths: Mapping[Kind, str]
-    """Route of each kind of request, as the provider's file has it."""
+    pages: Mapping[Kind, Page]
+    """What may be sent to each kind of route, as the provider's file has it."""
+    models_path: str = "/v1/models"
     kinds: tuple[Kind, ...] = ()
     choices: int = 1
     top_logprobs: Mapping[Kind, int | None] = field(default_factory=dict)
     """Most alternatives a kind returns; None: no logprobs."""
     fields: frozenset[str] = frozenset()
     """Sampling fields taken without an error."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    """Names the engine has for some of our fields (llama.cpp: repeat_penalty)."""
+    neutral: Mapping[str, float | int] = field(default_factory=dict)
+    """Values that switch the other sampling fields off, where the page has one and the endpoint takes it."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Field -> what the endpoint said when it refused it."""
+    """Field -> why it is not used: what the endpoint said, or that it is not on the page."""
+
+    def path(self, kind: Kind) -> str:
+        return self.pages[kind].endpoint.path
 
 
 class Session:
@@ -65,6 +73,8 @@ class Session:
         self.endpoint, self.target, self.seed = endpoint, target, seed
         self.begin("")
         self.requests = self.tokens = 0
+        self.edges: list[Mapping[str, Any]] = []
+        """Bodies sent to see what happens outside the page; all others stay inside it."""
         self._on_request, self._max_tokens = on_request, max_tokens
 
     def begin(self, check: str) -> None:
@@ -85,22 +95,50 @@ class Session:
         return exchange
 
     def body(self, kind: Kind, prompt: Any, **fields: Any) -> dict[str, Any]:
-        """A request body: `prompt` is the prompt or, for chat, a user's message or a list of messages."""
+        """A request body under the page's names: `prompt` is the prompt or, for chat, a user's message or messages."""
         ask = (
             {"prompt": prompt}
             if kind == "completions"
             else {"messages": prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]}
         )
-        renamed = {self.target.aliases.get(name, name): value for name, value in fields.items()}
+        renamed = {self.target.pages[kind].name(name): value for name, value in fields.items()}
         return {"model": self.target.model, **ask, **renamed}
 
     def ask(self, kind: Kind, prompt: Any, **fields: Any) -> tuple[Exchange, Answer | None]:
-        exchange = self.send("POST", self.target.paths[kind], self.body(kind, prompt, **fields))
+        """One question inside the page: the token limit is raised to the least that it has."""
+        if "max_tokens" in fields:
+            fields["max_tokens"] = self.limit(kind, fields["max_tokens"])
+        exchange = self.post(kind, self.body(kind, prompt, **fields))
         return exchange, read_answer(exchange)
 
+    def ask_beyond(self, kind: Kind, prompt: Any, **fields: Any) -> tuple[Exchange, Answer | None]:
+        """One question about an edge of the page: it may ask, knowingly, for something outside."""
+        exchange = self.post(kind, self.body(kind, prompt, **fields), beyond=True)
+        return exchange, read_answer(exchange)
+
+    def post(self, kind: Kind, body: Mapping[str, Any], *, beyond: bool = False) -> Exchange:
+        """A body as it stands. beyond: it may ask for something outside the page."""
+        if beyond:
+            self.edges.append(body)
+        return self.send("POST", self.target.path(kind), body)
+
+    def limit(self, kind: Kind, count: int) -> int:
+        """That many tokens, or the nearest number that the page allows."""
+        return int(self.target.pages[kind].near("max_tokens", count))
+
+    def greedy(self, kind: Kind, count: int) -> dict[str, Any]:
+        """Fields of an answer without chance, or with as little as the page allows."""
+        return {"max_tokens": self.limit(kind, count), "temperature": self.target.pages[kind].near("temperature", 0)}
+
     def law_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a law probe, everything that the endpoint takes set explicitly."""
-        return {**{n: v for n, v in NEUTRAL.items() if n in self.target.fields}, **fields}
+        """The fields of a law probe, everything that the endpoint takes set explicitly, numbers inside the page."""
+        page = self.target.pages[self.target.kinds[0]]
+        inside = {n: page.near(n, v) if isinstance(v, int | float) else v for n, v in fields.items()}
+        return {**self.target.neutral, **inside}
+
+    def logprob_fields(self, kind: Kind, top: int) -> dict[str, Any]:
+        """Fields that ask for logprobs; none where the page has none."""
+        return self.target.pages[kind].logprob_fields(top) or {}
 
     def fresh_seed(self) -> int:
         return self._rng.randrange(2**31)
@@ -108,7 +146,7 @@ class Session:
     def curl(self, kind: Kind, body: Mapping[str, Any]) -> str:
         """A command that repeats a request."""
         return (
-            f"curl -s {shlex.quote(self.endpoint.url + self.target.paths[kind])} -H 'content-type: application/json' "
+            f"curl -s {shlex.quote(self.endpoint.url + self.target.path(kind))} -H 'content-type: application/json' "
             f'-H "authorization: Bearer $KEY" -d {shlex.quote(json.dumps(body))}'
         )
 
@@ -132,37 +170,49 @@ def tokens_of(exchange: Exchange) -> int:
 
 def error_text(exchange: Exchange) -> str:
     """What a refusal says, on one line."""
-    body = exchange.json()
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    message = inner.get("message") if isinstance(inner, dict) else inner
+    message = error_message(exchange.json())
     head = f"HTTP {exchange.status}" if exchange.status else "no answer"
     return f"{head}: {str(message or exchange.text)[:160]}".replace("\n", " ")
 
 
-def first_model(endpoint: Endpoint) -> str:
-    """The first name that /v1/models lists. Raises EndpointError where it lists none."""
-    exchange = endpoint.send("GET", "/v1/models")
-    body = exchange.json()
-    entries = body.get("data") if isinstance(body, dict) else None
-    listed = entries if isinstance(entries, list) else []
-    names = [e["id"] for e in listed if isinstance(e, dict) and isinstance(e.get("id"), str)]
+def error_message(body: Any) -> Any:
+    """The message of an error body in any of the shapes in use (nested, flat, under `detail`); None: there is none."""
+    for key in ("error", "detail"):
+        if isinstance(body, dict) and body.get(key) is not None:
+            body = body[key]
+    return body.get("message") if isinstance(body, dict) else body if isinstance(body, str) else None
+
+
+def first_model(endpoint: Endpoint, path: str = "/v1/models") -> str:
+    """The first name that the list of models has. Raises EndpointError where it has none."""
+    exchange = endpoint.send("GET", path) if path else None
+    names = model_names(exchange.json()) if exchange is not None else []
     if not names:
-        raise EndpointError(
-            f"{endpoint.url}/v1/models lists no model ({error_text(exchange)}): give the name to ask for"
-        )
-    return str(names[0])
+        said = "the provider has no list of models" if exchange is None else (
+            f"{endpoint.url}{path} lists no model ({error_text(exchange)})")  # fmt: skip
+        raise EndpointError(f"{said}: give the name to ask for")
+    return names[0]
+
+
+def model_names(body: Any) -> list[str]:
+    """Names of a list of models: a list object of cards, or a bare array of names."""
+    entries = body.get("data") if isinstance(body, dict) else body
+    named = [e.get("id") if isinstance(e, dict) else e for e in entries] if isinstance(entries, list) else []
+    return [name for name in named if isinstance(name, str)]
 
 
 def discover(session: Session) -> None:
     """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead."""
     target = session.target
-    found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.paths}
+    found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.pages}
     target.kinds = tuple(kind for kind in found if read_answer(found[kind]) is not None)
     if not target.kinds:
-        said = "; ".join(f"{target.paths[kind]}: {error_text(found[kind])}" for kind in found)
+        said = "; ".join(f"{target.path(kind)}: {error_text(found[kind])}" for kind in found)
         raise EndpointError(f"{session.endpoint.url} answers no completion for model {target.model!r}: {said}")
     kind = target.kinds[0]
     for count in CHOICE_STEPS:
+        if count == 1 or not target.pages[kind].allows("n", count):
+            continue
         answer = session.ask(kind, "Hello", max_tokens=1, temperature=1.0, n=count)[1]
         if answer is not None and len(answer.choices) == count:
             target.choices = count
@@ -171,25 +221,31 @@ def discover(session: Session) -> None:
     _discover_fields(session, kind)
 
 
-def logprob_fields(kind: Kind, top: int) -> dict[str, Any]:
-    return {"logprobs": top} if kind == "completions" else {"logprobs": True, "top_logprobs": top}
-
-
 def _top_logprobs(session: Session, kind: Kind) -> int | None:
-    answer = session.ask(kind, "Hello", max_tokens=1, temperature=1.0, **logprob_fields(kind, TOP_LOGPROBS))[1]
-    return TOP_LOGPROBS if answer is not None and answer.choices and answer.choices[0].tokens else None
+    fields = session.target.pages[kind].logprob_fields(TOP_LOGPROBS)
+    if fields is None:
+        return None
+    answer = session.ask(kind, "Hello", max_tokens=1, temperature=1.0, **fields)[1]
+    top = int(fields.get("top_logprobs", fields["logprobs"]))
+    return top if answer is not None and answer.choices and answer.choices[0].tokens else None
 
 
 def _discover_fields(session: Session, kind: Kind) -> None:
-    probe: dict[str, Any] = {**NEUTRAL, "logit_bias": {"1": 0}, "seed": 1}
-    if session.ask(kind, "Hello", max_tokens=1, **probe)[1] is not None:
-        session.target.fields = frozenset(probe)
-        return
-    taken, refused = set(), {}
-    for name, value in probe.items():
+    """Which sampling fields of the page are taken: all at once, else one by one, off and, where that fails, acting."""
+    target, page = session.target, session.target.pages[kind]
+    probe: dict[str, Any] = {**NEUTRAL, "logit_bias": {"1": 0}, "seed": 1, "best_of": 2}
+    absent = {name: "not on the page" for name in probe if not page.takes(name)}
+    wanted = {n: v for n, v in probe.items() if n not in absent}
+    neutral = {n: v for n, v in wanted.items() if n != "best_of" and (n == "logit_bias" or page.allows(n, v))}
+    taken, refused = set(neutral), {}
+    if session.ask(kind, "Hello", max_tokens=1, **neutral)[1] is None:
+        taken = {n for n, v in neutral.items() if session.ask(kind, "Hello", max_tokens=1, **{n: v})[1] is not None}
+    off = {n: v for n, v in NEUTRAL.items() if n in taken}
+    for name in (n for n in wanted if n not in taken):
+        value = page.near(name, ACTING[name]) if name in ACTING else wanted[name]
         exchange, answer = session.ask(kind, "Hello", max_tokens=1, **{name: value})
-        if answer is not None:
-            taken.add(name)
-        else:
+        if answer is None:
             refused[name] = error_text(exchange)
-    session.target.fields, session.target.refused = frozenset(taken), refused
+        else:
+            taken.add(name)
+    target.fields, target.neutral, target.refused = frozenset(taken), off, {**absent, **refused}

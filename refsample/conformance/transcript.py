@@ -1,7 +1,7 @@
 """Answers of an endpoint in one form, whatever shape they came in. It knows nothing of the reference.
 
-Three logprob shapes are read: OpenAI's completions arrays, OpenAI's chat `content[]`, and llama.cpp's chat shape on
-the completions route.
+Three logprob shapes are read on any route: arrays side by side ("legacy"), an object per token ("chat"), and numbers
+alone ("bare"), which say nothing of tokens.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Choice:
     finish_reason: str | None
     tokens: tuple[ReportedToken, ...] | None
     logprobs_shape: str | None
+    role: str | None = None
+    """Who speaks, as a message or the first chunk of a stream says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,14 @@ def _legacy_tokens(block: Mapping[str, Any]) -> tuple[ReportedToken, ...]:
 
 def read_tokens(block: object) -> tuple[tuple[ReportedToken, ...] | None, str | None]:
     """A `logprobs` value -> (tokens, name of its shape); (None, None) where there is none."""
+    if isinstance(block, list):
+        return None, "bare"
     if not isinstance(block, Mapping):
         return None, None
     if isinstance(block.get("content"), list):
         return _chat_tokens(block["content"]), "chat"
     if isinstance(block.get("tokens"), list):
-        return _legacy_tokens(block), "completions"
+        return _legacy_tokens(block), "legacy"
     return None, "unknown"
 
 
@@ -129,7 +133,8 @@ def _choice(entry: Mapping[str, Any], position: int) -> Choice:
     text = entry.get("text") if message is None else _object(message).get("content")
     tokens, shape = read_tokens(entry.get("logprobs"))
     reason = _text(entry.get("finish_reason")) or None
-    return Choice(position if index is None else index, _text(text), reason, tokens, shape)
+    role = _text(_object(message).get("role")) or None
+    return Choice(position if index is None else index, _text(text), reason, tokens, shape, role)
 
 
 def read_answer(exchange: Exchange) -> Answer | None:
@@ -149,9 +154,13 @@ class _Growing:
     finish_reason: str | None = None
     tokens: tuple[ReportedToken, ...] | None = None
     shape: str | None = None
+    role: str | None = None
+    begun: bool = False
 
     def add(self, entry: Mapping[str, Any]) -> None:
         delta = entry.get("delta")
+        if not self.begun:
+            self.begun, self.role = True, _text(_object(delta).get("role")) or None
         self.text += _text(entry.get("text") if delta is None else _object(delta).get("content"))
         self.finish_reason = _text(entry.get("finish_reason")) or self.finish_reason
         tokens, shape = read_tokens(entry.get("logprobs"))
@@ -180,5 +189,5 @@ def read_stream(exchange: Exchange) -> Answer | None:
         if isinstance(chunk.get("usage"), dict):
             usage = chunk["usage"]
             usage_events.append(len(entries))
-    choices = tuple(Choice(i, g.text, g.finish_reason, g.tokens, g.shape) for i, g in sorted(growing.items()))
+    choices = tuple(Choice(i, g.text, g.finish_reason, g.tokens, g.shape, g.role) for i, g in sorted(growing.items()))
     return Answer(choices, usage, bool(events) and events[-1] == "[DONE]", tuple(usage_events))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from refsample.errors import EndpointError, MissingExtraError, ParameterError, RecordError
+from refsample.spec.provider import Auth
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,6 +24,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 RETRIED = frozenset({429, 502, 503, 504})
 ATTEMPTS = 5
 LONGEST_WAIT_S = 30.0
+BEARER = Auth(place="header", name="authorization", scheme="Bearer", printed=True)
 UNANSWERED = 5
 """Requests in a row that may run out of time before the endpoint counts as gone."""
 
@@ -82,19 +84,39 @@ class Endpoint(Protocol):
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange: ...
 
 
-class HttpEndpoint:
-    """A server reached over HTTP; `url` with or without its /v1."""
+def base_of(url: str, paths: Iterable[str]) -> str:
+    """The part of a URL that comes before a provider's paths: it may be given with or without their first parts."""
+    url = url.rstrip("/")
+    split = [path.split("/") for path in paths]
+    ends = {"/".join(parts[:size]) for parts in split for size in range(2, len(parts) + 1)}
+    return url.removesuffix(max((end for end in (*ends, "/v1") if url.endswith(end)), key=len, default=""))
 
-    def __init__(self, url: str, api_key: str | None = None, *, timeout_s: float = 120.0) -> None:
+
+class HttpEndpoint:
+    """A server reached over HTTP; `url` with or without the beginning of its `paths`, such as /v1.
+
+    `auth`: where the key goes. One that goes into the body is put there on the way, so no exchange ever holds it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 120.0,
+        paths: Iterable[str] = (),
+        auth: Auth = BEARER,
+    ) -> None:
         try:
             import httpx2
         except ImportError as error:
             raise MissingExtraError("verify", "httpx2") from error
-        self._url = url.rstrip("/").removesuffix("/v1")
+        self._url = base_of(url, paths)
         if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
             # Not in the words of the client, which show the key.
             raise ParameterError("api_key", ..., "must be printable ASCII with no space around it: it goes in a header")
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {auth.name: f"{auth.scheme} {api_key}".strip()} if api_key and auth.place == "header" else {}
+        self._secret = {auth.name: api_key} if api_key and auth.place == "body" else {}
         try:
             self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
             parts = httpx2.URL(self._url)
@@ -122,7 +144,7 @@ class HttpEndpoint:
         run out of time.
         """
         # Not json=: it writes unescaped text, which half of a surrogate pair cannot be.
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else json.dumps({**body, **self._secret}).encode()
         headers = {} if body is None else {"content-type": "application/json"}
         for attempt in range(1, ATTEMPTS + 1):
             try:

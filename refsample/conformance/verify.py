@@ -10,6 +10,7 @@ from pathlib import Path
 from refsample import __version__
 from refsample.conformance.campaign import Plan, run
 from refsample.conformance.oracle import HONEST, Oracle
+from refsample.conformance.page import pages_of
 from refsample.conformance.probes import PROFILES
 from refsample.conformance.record import make_room, write_exchange, write_run
 from refsample.conformance.report import Check, Report
@@ -20,6 +21,7 @@ from refsample.generation.behaviour import Behaviour
 from refsample.generation.load import load
 from refsample.generation.model import Model
 from refsample.spec.load import engine as engine_spec
+from refsample.spec.provider import ProviderSpec
 from refsample.spec.provider import provider as provider_spec
 from refsample.spec.types import EngineSpec
 
@@ -37,6 +39,8 @@ def verify(
     max_tokens: int | None = None,
     seed: int | None = None,
     only: Iterable[str] = (),
+    extensions: bool | None = None,
+    timeout_s: float = 120.0,
     on_request: Callable[[], None] | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Report:
@@ -48,10 +52,12 @@ def verify(
     its /v1/models lists. max_tokens: stop spending after that many output tokens.
     seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record,
     written exchange by exchange.
-    only: check ids (globs) to run. Raises EndpointError, ParameterError, ModelError, SpecError.
+    only: check ids (globs) to run. extensions: also ask for what engines take beside the page; None: only where the
+    page is an interface that many engines serve. timeout_s: longest wait for one answer.
+    Raises EndpointError, ParameterError, ModelError, SpecError.
     """
-    plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only))
-    asked = HttpEndpoint(endpoint, api_key) if isinstance(endpoint, str) else endpoint
+    plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only), extensions)
+    asked = _reach(endpoint, api_key, plan.provider, timeout_s) if isinstance(endpoint, str) else endpoint
     if out is not None:
         make_room(out)
     recorder = Recorder(asked, None if out is None else partial(write_exchange, out))
@@ -61,13 +67,19 @@ def verify(
         if isinstance(asked, HttpEndpoint):
             asked.close()
     if out is not None:
-        settings = {"model": model, "max_tokens": max_tokens, "only": sorted(plan.only)}
+        settings = {"model": model, "max_tokens": max_tokens, "only": sorted(plan.only), "extensions": extensions}
         write_run(out, report, settings)
     return report
 
 
 def plan_for(
-    reference: str | Model | None, spec: str, engine: str | None, profile: str, seed: int | None, only: frozenset[str]
+    reference: str | Model | None,
+    spec: str,
+    engine: str | None,
+    profile: str,
+    seed: int | None,
+    only: frozenset[str],
+    extensions: bool | None = None,
 ) -> tuple[Plan, Model | None]:
     if profile not in PROFILES:
         raise ParameterError("profile", profile, f"must be one of {', '.join(PROFILES)}")
@@ -78,7 +90,15 @@ def plan_for(
     name = reference if isinstance(reference, str) else loaded.name if loaded is not None else None
     fingerprint = loaded.fingerprint if loaded is not None else None
     drawn = secrets.randbelow(2**31) if seed is None else seed
-    return Plan(provider, rules, PROFILES[profile], profile, drawn, name, fingerprint, __version__, only), loaded
+    plan = Plan(provider, rules, PROFILES[profile], profile, drawn, name, fingerprint, __version__, only, extensions)
+    return plan, loaded
+
+
+def _reach(url: str, api_key: str | None, page: ProviderSpec, timeout_s: float) -> HttpEndpoint:
+    """The endpoint at a URL, with the provider's paths, and the key where its page wants it."""
+    paths = [*(e.path for e in page.endpoints.values()), *([page.models_path] if page.models_path else [])]
+    auth = next((a for a in page.auth if a.printed), page.auth[0])
+    return HttpEndpoint(url, api_key, timeout_s=timeout_s, paths=paths, auth=auth)
 
 
 def execute(
@@ -91,8 +111,9 @@ def execute(
     on_check: Callable[[Check], None] | None = None,
 ) -> Report:
     """A planned run against an endpoint, live or recorded."""
-    paths = {e.kind: e.path for e in plan.provider.endpoints.values()}
-    target = Target(first_model(endpoint) if model is None else model, paths, aliases=plan.engine.aliases)
+    page = plan.provider
+    name = first_model(endpoint, page.models_path) if model is None else model
+    target = Target(name, pages_of(page, plan.extensions, plan.engine.aliases), page.models_path)
     session = Session(endpoint, target, plan.seed, on_request, max_tokens)
     honest = Behaviour(semantics=plan.engine.semantics, precision=HONEST)
     oracle = None if reference is None else Oracle(reference, honest)

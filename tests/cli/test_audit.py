@@ -174,8 +174,8 @@ def test_demo_shows_the_main_job() -> None:
 def report(verdict: str, *checks: Check, faults: tuple[tuple[str, float], ...] = ()) -> Report:
     """A report that nothing was asked for."""
     return Report(
-        verdict, "consistent", verdict, "consistent", checks, faults, (), (), 0.01, 1.0, 1, 2, "http://h", "m\x1b[2J",
-        "openai", "reference", "smoke", 0, "tiny", "abc", "0",
+        verdict, "consistent", verdict, "consistent", checks, (), faults, (), (), 0.01, 1.0, 1, 2, "http://h",
+        "m\x1b[2J", "openai", "reference", "smoke", 0, "tiny", "abc", "0",
     )  # type: ignore[arg-type]  # fmt: skip
 
 

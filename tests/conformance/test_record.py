@@ -17,14 +17,14 @@ from refsample.errors import RecordError
 
 EMPTY = Report(
     verdict="inconclusive", model="inconclusive", law="inconclusive", contract="inconclusive",
-    checks=(), faults=(), excluded=(), not_excluded=(),
+    checks=(), parameters=(), faults=(), excluded=(), not_excluded=(),
     alpha=0.01, e_value=1.0, requests=0, tokens=0, url="http://h", endpoint_model="m", spec="openai",
     engine="reference", profile="smoke", seed=0, reference=None, reference_fingerprint=None, version="0",
 )  # fmt: skip
 ODD = Exchange(
     "POST", "/v1/completions", {"prompt": "a\u2028b\x85c\n"}, 200, "application/json", "x\u2029\x1c\r\ny\ud83d"
 )
-SETTINGS = {"model": "m", "max_tokens": None, "only": ["law.*"]}
+SETTINGS = {"model": "m", "max_tokens": None, "only": ["law.*"], "extensions": None}
 
 
 def written(folder: Path, exchanges: Sequence[Exchange] = (), settings: Any = SETTINGS) -> Path:

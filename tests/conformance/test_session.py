@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from refsample.conformance.page import pages_of
 from refsample.conformance.session import Session, Target, error_text, first_model, tokens_of
 from refsample.conformance.transport import Exchange, Recording
 from refsample.errors import EndpointError
+from refsample.spec.provider import provider
 
 CHOICES = [{"index": 0, "text": "a"}, {"index": 1, "text": "b"}]
 
@@ -58,5 +60,5 @@ def test_names_and_errors_can_be_printed() -> None:
     assert first_model(Recording("http://recorded", [listing])) == "a\ufffd"
     refusal = Exchange("POST", "/", {}, 400, "application/json", '{"error": {"message": "no \\ud83d"}}')
     assert error_text(refusal) == "HTTP 400: no \ufffd"
-    session = Session(Recording("http://recorded", []), Target("m", {"completions": "/v1/completions"}), 0)
+    session = Session(Recording("http://recorded", []), Target("m", pages_of(provider("openai"))), 0)
     assert session.curl("completions", {"stop": ["\ud83d", "é"]}).encode("ascii")

@@ -24,7 +24,7 @@ def test_completions_logprobs() -> None:
     answer = read_answer(exchange(body))
     assert answer is not None and answer.usage == {"x": 1}
     (choice,) = answer.choices
-    assert (choice.text, choice.finish_reason, choice.logprobs_shape) == (" ab", "length", "completions")
+    assert (choice.text, choice.finish_reason, choice.logprobs_shape) == (" ab", "length", "legacy")
     assert choice.tokens is not None
     assert [t.chosen.logprob for t in choice.tokens] == [-0.5, None]
     assert [(r.text, r.logprob) for r in choice.tokens[0].top] == [(" a", -0.5), (" c", -1.0)]

@@ -1,0 +1,152 @@
+"""How probable is an answer of which only the text is known? The sum over every way to spell it in tokens.
+
+A page that has no limit of one token, no logprobs and no token ids leaves whole texts. What is scored is an event that
+is fixed before the answer is seen: it begins with these `SPAN` characters, or it is this text and ends. Texts of such
+events form a prefix code, so their probabilities add up to one and likelihood ratios are fair (verification 6.2).
+Spellings that are too rare to look at count for the honest law in full and for no other: that only weakens evidence.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from refsample.conformance.evidence import IMPOSSIBLE
+from refsample.conformance.oracle import (
+    HONEST,
+    OTHER_MODEL,
+    SLACK_SIGMAS,
+    Context,
+    Floats,
+    Hypothesis,
+    Oracle,
+    blurred,
+    precision_of,
+)
+from refsample.sampling.params import SamplingParams
+
+SPAN = 24
+"""Characters of an answer that are scored."""
+RARE = 1e-4
+"""Share of what was found already below which a beginning is not followed any further."""
+NODES = 64
+"""Beginnings that are followed at most."""
+
+
+Beginning = tuple[float, tuple[int, ...], int, Floats]
+"""Minus the largest probability, ids so far, bytes spelled, probability under every hypothesis [J]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """Probability of one text: `honest` at most this, each alternative at least this, each null at most this."""
+
+    honest: float
+    faults: Mapping[str, float]
+    nulls: Mapping[str, float]
+    proof: str | None = None
+
+
+class Speller:
+    """Scores texts of answers under one setting, with the laws it needed kept."""
+
+    def __init__(self, oracle: Oracle, params: SamplingParams) -> None:
+        self.oracle, self.params = oracle, params
+        self.hypotheses: tuple[Hypothesis, ...] = (*oracle.nulls, *oracle.faults)
+        tokenizer = oracle.model.tokenizer
+        ids = range(oracle.model.config.vocab_size)
+        self._hidden = np.array([i >= tokenizer.vocab_size or tokenizer.is_special(i) for i in ids])  # [V]
+        shown = [i for i in ids if not self._hidden[i] and tokenizer.token_bytes(i)]
+        self._sorted = sorted((tokenizer.token_bytes(i), i) for i in shown)
+        self._keys = [raw for raw, _ in self._sorted]
+        self._longest = max(map(len, self._keys), default=1)
+        self._ends = list(oracle.model.config.eos_token_ids)
+        self._first: dict[tuple[int, ...], Floats] = {}
+        """Laws of first tokens by prompt: the only ones that several answers share."""
+
+    def odds(self, context: Context, text: str, ended: bool) -> Odds | None:
+        """Odds of an answer's text; `ended`: by the model itself. None: it was cut short, or holds half characters."""
+        if "\ufffd" in text or (len(text) <= SPAN and not ended):
+            return None
+        wanted = text[:SPAN].encode()
+        found, open_still = self._search(context.ids, wanted, whole=len(text) <= SPAN)
+        names = [h.name for h in self.hypotheses]
+        lower, upper = dict(zip(names, found, strict=True)), dict(zip(names, found + open_still, strict=True))
+        honest, proof = upper[HONEST], None
+        if lower[HONEST] <= 0.0:
+            honest = max(honest, self._softened(context.ids, wanted))
+            if honest <= 0.0:
+                honest, proof = IMPOSSIBLE, f"{text[:SPAN]!r} answers ...{context.text[-40:]!r} with probability 0"
+        nulls = {h.name: upper[h.name] for h in self.oracle.nulls if h.name != HONEST}
+        return Odds(honest, {h.name: lower[h.name] for h in self.oracle.faults}, nulls, proof)
+
+    def _search(self, prompt: tuple[int, ...], wanted: bytes, whole: bool) -> tuple[Floats, Floats]:
+        """(probability found, probability of what was left aside) [J] of texts that begin with, or are, `wanted`."""
+        found = np.zeros(len(self.hypotheses))  # [J]
+        aside = np.zeros(len(self.hypotheses))  # [J]
+        heap: list[Beginning] = [(-1.0, (), 0, np.ones(len(self.hypotheses)))]
+        for _ in range(NODES):
+            if not heap or -heap[0][0] < RARE * float(found.max()):
+                break
+            _, path, at, mass = heapq.heappop(heap)
+            laws = mass[:, None] * self._law(prompt, path)  # [J, V]
+            ends = laws[:, self._ends].sum(axis=1)
+            aside += laws[:, self._hidden].sum(axis=1) - ends
+            if at == len(wanted):
+                found += ends
+                continue
+            rest = wanted[at:]
+            for place in range(bisect_left(self._keys, rest), len(self._keys)):
+                raw, token = self._sorted[place]
+                if not raw.startswith(rest):
+                    break
+                if not whole:
+                    found += laws[:, token]
+                elif raw == rest:
+                    self._push(heap, (*path, token), len(wanted), laws[:, token])
+            for size in range(1, min(len(rest) - 1, self._longest) + 1):
+                place = bisect_left(self._keys, rest[:size])
+                while place < len(self._keys) and self._keys[place] == rest[:size]:
+                    token = self._sorted[place][1]
+                    self._push(heap, (*path, token), at + size, laws[:, token])
+                    place += 1
+        for *_, mass in heap:
+            aside += mass
+        return found, aside
+
+    def _push(self, heap: list[Beginning], path: tuple[int, ...], at: int, mass: Floats) -> None:
+        if mass.max() > 0.0:
+            heapq.heappush(heap, (-float(mass.max()), path, at, mass))
+
+    def _law(self, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
+        """Law [J, V] of the token after prompt and path under every hypothesis."""
+        if not path and prompt in self._first:
+            return self._first[prompt]
+        laws: Floats = np.stack([self._one(h, prompt, path) for h in self.hypotheses])  # [J, V]
+        if not path:
+            self._first[prompt] = laws
+        return laws
+
+    def _one(self, hypothesis: Hypothesis, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
+        behaviour = hypothesis.behaviour or self.oracle.honest
+        logits = self.oracle.last_logits((*prompt, *path), precision_of(behaviour))
+        seen = blurred(logits) if hypothesis.name == OTHER_MODEL else logits
+        return self.oracle.distribution(seen, self.params, behaviour, prompt, path).probs
+
+    def _softened(self, prompt: tuple[int, ...], wanted: bytes) -> float:
+        """Honest probability of the usual spelling where tokens stand outside the support, within kernel noise."""
+        ids = self.oracle.model.tokenizer.encode(wanted.decode(errors="replace"))
+        product = 1.0
+        for at, token in enumerate(ids):
+            path = tuple(ids[:at])
+            share = float(self._law(prompt, path)[0, token])
+            if share <= 0.0:
+                base = self.oracle.last_logits((*prompt, *path), HONEST)
+                slack = SLACK_SIGMAS * self.oracle.sigma((*prompt, *path))
+                share = self.oracle.softened(base, self.params, [token], slack, prompt, path)
+            product *= share
+        return product
