@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -61,12 +62,17 @@ class Exchange:
         return json.loads(self.body)
 
 
-def need(what: str, missing: bool) -> None:
+def need(what: str, absent: bool) -> None:
     """Skip where a tool is missing; in the clients lane that is a failure."""
-    if missing and os.environ.get(LANE):
+    if absent and os.environ.get(LANE):
         pytest.fail(f"the clients lane lacks {what}")
-    if missing:
+    if absent:
         pytest.skip(f"no {what} here: `.ci/run clients` has it")
+
+
+def missing(module: str) -> bool:
+    """Whether a Python module is not installed."""
+    return importlib.util.find_spec(module) is None
 
 
 def environ(**more: str) -> dict[str, str]:
