@@ -21,8 +21,8 @@ Prompt = str | tuple[int, ...] | None
 
 MAX_CHOICES: Final = 2048
 """Choices of one request in all, prompts times best_of: each has a cache of its own, so memory grows with them."""
-_OWN_KWARGS: Final = ("messages", "tools", "add_generation_prompt", "continue_final_message")
-"""Variables of a template that a request sets in other ways."""
+_OWN_KWARGS: Final = ("messages", "tools", "add_generation_prompt", "continue_final_message", "self")
+"""Variables of a template that a request sets in other ways, and the one that jinja2 sets."""
 
 
 def build(

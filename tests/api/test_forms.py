@@ -44,6 +44,25 @@ def test_an_answer_in_a_form() -> None:
     assert cut["choices"][0]["finish_reason"] == "length"
 
 
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**32), how=st.sampled_from(["form", "tools", "choice"]), top=st.integers(0, 3))
+def test_several_choices_are_several_requests(seed: int, how: str, top: int) -> None:
+    """Each of n choices is what a request for it alone answers: text, calls, logprobs, reason."""
+    wishes: dict[str, Any] = {
+        "form": {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+        "tools": {"tools": TOOLS},
+        "choice": {"guided_choice": ["a cat", "a dog", "a catfish"]},
+    }[how]
+    body = ask(max_tokens=60, logprobs=True, top_logprobs=top, temperature=1.2, **wishes)
+    several = chat(MODEL, {**body, "n": 3, "seed": seed})["choices"]
+    alone = [chat(MODEL, {**body, "seed": seed + i})["choices"][0] for i in range(3)]
+    for index, (one, other) in enumerate(zip(several, alone, strict=True)):
+        for choice in (one, other):
+            for call in choice["message"].get("tool_calls", []):
+                assert call.pop("id").startswith("call_")
+        assert one == {**other, "index": index}
+
+
 def calls_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The calls of one choice's deltas, put together by hand."""
     calls: list[dict[str, Any]] = []

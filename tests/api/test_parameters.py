@@ -133,9 +133,10 @@ def test_variables_of_the_template(model: Model) -> None:
         for kwargs in (None, {"shout": True})
     )
     assert (model.tokenizer.decode(plain), model.tokenizer.decode(loud)) == ("Name an animal.", "Name an animal.!")
-    with pytest.raises(ParameterError) as caught:
-        chat(other, ask(chat_template_kwargs={"messages": []}))
-    assert caught.value.parameter == "chat_template_kwargs.messages"
+    for name in ("messages", "tools", "add_generation_prompt", "continue_final_message", "self"):
+        with pytest.raises(ParameterError) as caught:
+            chat(other, ask(chat_template_kwargs={name: []}))
+        assert caught.value.parameter == f"chat_template_kwargs.{name}"
 
 
 def test_other_names_mean_the_same() -> None:
