@@ -57,6 +57,78 @@ def test_reasoning_goes_by_all_its_names(tmp_path: Path) -> None:
     assert template(tmp_path, source).render([{"role": "assistant", "content": "a", "reasoning": "r"}]) == "rr"
 
 
+CALLS = "{% for c in messages[0].tool_calls %}{{ c.function.name }}({{ c.function.arguments | tojson }}){% endfor %}"
+
+
+def test_arguments_of_calls_are_objects(tmp_path: Path) -> None:
+    """As text (OpenAI's form) or as objects already; other things about a call stay as they are."""
+    loaded = template(tmp_path, CALLS + "{{ messages[0].tool_calls[0].id }}")
+    texts: list[object] = ['{"b": "\u00e9", "a": [1.0]}', {"b": "\u00e9", "a": [1.0]}]
+    for arguments in texts:
+        call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        assert loaded.render([message]) == 'f({"b": "é", "a": [1.0]})c1'
+        assert message["tool_calls"] == [call] and call["function"]["arguments"] == arguments  # type: ignore[index]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000])
+def test_arguments_that_are_no_object(tmp_path: Path, text: str) -> None:
+    call = {"function": {"name": "f", "arguments": text}}
+    with pytest.raises(ParameterError, match=r"^messages\[1\]\.tool_calls\[0\]\.function\.arguments=.*JSON object"):
+        template(tmp_path, CALLS).render([MESSAGES[0], {"role": "assistant", "tool_calls": [call]}])
+
+
+TURNS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+)
+TRIMS = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"
+PARTS = "{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "expected"),
+    [
+        (TURNS, "Once \n", "[user]Hi <b></s>\n[assistant]Once \n"),
+        (TURNS, "</s>", "[user]Hi <b></s>\n[assistant]</s>"),
+        (TURNS, "", "[user]Hi <b></s>\n[assistant]"),
+        (TRIMS, " Once \n", "[user]Hi <b></s>[assistant]Once"),
+        ("{{ messages[-1].content }}{{ messages[0].content }}", "Hi", "Hi"),
+    ],
+)
+def test_the_last_message_goes_on(tmp_path: Path, source: str, content: str, expected: str) -> None:
+    messages = [MESSAGES[0], {"role": "assistant", "content": content}]
+    assert template(tmp_path, source).render(messages, continue_final_message=True) == expected
+    assert messages[1]["content"] == content
+
+
+def test_the_last_part_goes_on(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}]
+    text = template(tmp_path, PARTS).render([{"role": "user", "content": parts}], continue_final_message=True)
+    assert text == "<a><b" and parts[1] == {"type": "text", "text": "b"}
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "reason"),
+    [
+        (TURNS, None, "it has no text"),
+        (PARTS, [{"type": "image"}], "it has no text"),
+        ("{{ messages[0].role }}", "x", "never reads content"),
+        ("{% for m in messages[:1] %}{{ m.content }}{% endfor %}", "x", "does not appear"),
+    ],
+)
+def test_a_last_message_that_cannot_go_on(tmp_path: Path, source: str, content: object, reason: str) -> None:
+    with pytest.raises(ParameterError, match=f"^continue_final_message=True: .*{reason}"):
+        template(tmp_path, source).render([{"role": "assistant", "content": content}] * 2, continue_final_message=True)
+
+
+def test_a_last_message_and_a_new_one(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="^continue_final_message=True: cannot be combined with add_generation"):
+        template(tmp_path, TURNS).render(MESSAGES[:1], continue_final_message=True, add_generation_prompt=True)
+    loaded = template(tmp_path, TURNS)
+    assert loaded.render(MESSAGES[:1]) == "[user]Hi <b></s>\n[a]"
+    assert loaded.render(MESSAGES[:1], add_generation_prompt=False) == "[user]Hi <b></s>\n"
+
+
 REFUSALS = [
     ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
     ("{{ messages[0].content.missing.deeper }}", "no attribute 'missing'"),
