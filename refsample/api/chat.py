@@ -29,7 +29,3 @@ def chat(
     """
     job = whole(model, body, spec, "chat", behaviour, strict)
     return answered(job, job.events)
-
-
-chat_completion = answered
-"""The answer that a job's events make."""

@@ -48,7 +48,3 @@ def whole(
     if request.stream:
         raise ParameterError("stream", True, "answers whole here; refsample.stream gives chunks")
     return prepare(model, request, served)
-
-
-completion = answered
-"""The answer that a job's events make."""

@@ -18,9 +18,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from refsample.api.answer import Job, check_time, ready
-from refsample.api.chat import chat_completion
-from refsample.api.completions import completion
 from refsample.api.errors import error_body, failure
+from refsample.api.response import answered
 from refsample.api.site import STOPPING, GoneError, Shared, Site, SiteHandler, json_body, request_id
 from refsample.api.stream import chunks
 from refsample.api.wire import dumps
@@ -97,9 +96,8 @@ def generating(endpoint: EndpointSpec) -> SiteHandler:
         job, flow = await run_in_threadpool(_begin, site, endpoint, body)
         if job.request.stream:
             return _EventStream(site, job, flow)
-        make = chat_completion if endpoint.kind == "chat" else completion
         with flow.watched(request.receive):
-            answer = await to_thread.run_sync(make, job, flow, limiter=site.shared.waiters)
+            answer = await to_thread.run_sync(answered, job, flow, limiter=site.shared.waiters)
         return site.respond(200, answer)
 
     return generate

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from refsample.api.answer import default_behaviour, ready
-from refsample.api.chat import chat_completion
-from refsample.api.completions import completion
 from refsample.api.errors import error_body, failure
+from refsample.api.response import answered
 from refsample.api.stream import chunks
 from refsample.conformance.transport import Exchange
 from refsample.errors import RefsampleError
@@ -55,5 +54,4 @@ class LocalEndpoint:
             events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(job, job.events))
             done = "" if "done_missing" in self._behaviour.flaws else "data: [DONE]\n\n"
             return events + done, "text/event-stream"
-        make = chat_completion if endpoint.kind == "chat" else completion
-        return json.dumps(make(job, job.events)), "application/json"
+        return json.dumps(answered(job, job.events)), "application/json"
