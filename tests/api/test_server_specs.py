@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 
 from refsample.api.completions import complete
 from refsample.api.errors import error_body, failure
+from refsample.api.keys import places
 from refsample.api.server import LocalServer, create_app
 from refsample.errors import BusyError, MismatchError, ParameterError, RefsampleError, RequestTimeoutError
 from refsample.generation.model import Model
+from refsample.spec.openapi import openapi
 from refsample.spec.provider import FAILURES, ProviderSpec, provider, providers
+from refsample.spec.records import Auth
 from tests.api.doors import ONCE
 from tests.api.joined import comparable
 
@@ -137,27 +141,54 @@ def test_errors_that_are_no_users(error: RefsampleError, status: int, shown: boo
         assert got == status and (str(error) in message_of(body)) == shown
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One provider over HTTP, whose every answer has to fit the provider's OpenAPI document."""
+
+    page: ProviderSpec
+    document: dict[str, Any]
+    client: httpx2.Client
+    place: Auth
+
+    def ask(self, method: str, path: str, body: Any = None, *, known: bool = True) -> tuple[int, Any]:
+        """Status and body, after both were found in the document."""
+        header, key = {}, f"{self.place.scheme} sk-x".strip()
+        if known and self.place.place == "header":
+            header = {self.place.name: key}
+        elif known and isinstance(body, dict):
+            body = {**body, self.place.name: key}
+        response = self.client.request(method, path, json=body, headers=header)
+        stated = self.document["paths"][path][method.lower()]["responses"][str(response.status_code)]
+        schema = stated["content"]["application/json"]["schema"]
+        jsonschema.validate(response.json(), {**schema, "components": self.document["components"]})
+        return response.status_code, response.json()
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["effective", "strict"])
 @pytest.mark.parametrize("name", providers())
-def test_every_shipped_provider(model: Model, name: str) -> None:
-    """Each file's own paths are there, its list of models, and its refusals."""
+def test_every_shipped_provider(model: Model, name: str, strict: bool) -> None:
+    """Each file's own paths, keys, list of models and refusals, in the shapes that its OpenAPI document declares."""
     page = provider(name)
-    with LocalServer(create_app({"tiny": model}, name, api_key="sk-x")) as url, httpx2.Client(base_url=url) as client:
+    app = create_app({"tiny": model}, name, strict=strict, api_key="sk-x")
+    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        door = Door(page, openapi(page, strict=strict), client, places(page, strict=strict)[0])
         assert client.get("/").json()["serves"][0]["spec"] == name
-        place = page.auth[0]
-        header = {place.name: f"{place.scheme} sk-x".strip()} if place.place == "header" else {}
-        token = {} if place.place == "header" else {place.name: "sk-x"}
+        assert door.ask("GET", "/health")[0] == 200
         for endpoint in page.endpoints.values():
             ask = {"messages": [{"role": "user", "content": "Hi."}]} if endpoint.kind == "chat" else {"prompt": "Hi."}
-            body = {"model": "tiny", "max_tokens": 128, **ask, **token}
-            answer = client.post(endpoint.path, json=body, headers=header, timeout=60)
-            assert answer.status_code == 200 and answer.json()["choices"]
-            missing = client.post(endpoint.path, json={**body, "model": "nix"}, headers=header)
-            assert missing.status_code == page.errors["unknown_model"].status and "nix" in message_of(missing.json())
-            assert client.post(endpoint.path, json={"model": "tiny"}).status_code == page.errors["unauthorized"].status
-        if page.models_path and header:
-            found = client.get(page.models_path, headers=header).json()
-            names = found if page.models_shape == "names" else [card["id"] for card in found["data"]]
-            assert names == ["tiny"]
+            body = {"model": "tiny", "max_tokens": 128, "temperature": 0.5, **ask}
+            status, answer = door.ask("POST", endpoint.path, body)
+            assert status == 200 and len(answer["choices"]) == 1
+            for wrong, kind in (({"model": "nix"}, "unknown_model"), ({"temperature": "hot"}, "invalid")):
+                status, answer = door.ask("POST", endpoint.path, {**body, **wrong})
+                assert status == page.errors[kind].status and next(iter(wrong.values())) in message_of(answer)
+            assert door.ask("POST", endpoint.path, body, known=False)[0] == page.errors["unauthorized"].status
+        if page.models_path and door.place.place == "header":
+            _, found = door.ask("GET", page.models_path)
+            assert (found if page.models_shape == "names" else [card["id"] for card in found["data"]]) == ["tiny"]
+        status, tokens = door.ask("POST", "/tokenize", {"prompt": "Hi there.", "return_token_strs": True})
+        assert status == 200 and len(tokens["token_strs"]) == tokens["count"]
+        assert door.ask("POST", "/detokenize", {"tokens": tokens["tokens"]})[1] == {"prompt": "Hi there."}
 
 
 @pytest.mark.parametrize(
