@@ -60,6 +60,6 @@ def test_a_bug_is_no_unknown_path(tiny: Model, bug: LookupError, monkeypatch: py
     def broken(*_: object) -> None:
         raise bug
 
-    monkeypatch.setattr("refsample.conformance.local.completion", broken)
+    monkeypatch.setattr("refsample.conformance.local.answered", broken)
     with pytest.raises(type(bug)):
         LocalEndpoint(tiny).send("POST", "/v1/completions", ONCE)
