@@ -49,4 +49,6 @@ def refusal(where: tuple[Auth, ...]) -> tuple[str, dict[str, Any]]:
         f"{place.name} in the body" for place in where
     ]  # fmt: skip
     challenge = next((place.scheme for place in where if place.place == "header" and place.scheme), None)
-    return f"no valid API key: send {' or '.join(ways)}", {"www-authenticate": challenge} if challenge else {}
+    # OpenAI's words: litellm tells a wrong key from a wrong request by them
+    message = f"Incorrect API key provided: send {' or '.join(ways)}"
+    return message, {"www-authenticate": challenge} if challenge else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -12,14 +13,19 @@ from refsample.generation.model import Model
 from tests.clients.asked import ANIMAL, ASK, FORMAT, ONCE, TOOL, WORD
 from tests.clients.live import KEY, missing, need
 
+# Its own, about its own code.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
 
 @pytest.fixture(scope="module")
-def litellm(url: str) -> Any:
+def litellm() -> Iterator[Any]:
     need("litellm", missing("litellm"))
-    import litellm
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read at import: else it asks the network for prices
+        import litellm
 
-    litellm.telemetry = False
-    return litellm
+        litellm.telemetry = False
+        yield litellm
 
 
 @pytest.fixture(scope="module")
