@@ -23,7 +23,7 @@ from typing import Any, Final
 from refsample.api.builder import Builder
 from refsample.generation.constrain import Grammar
 from refsample.generation.grammars import SEPARATORS
-from refsample.generation.schema import read_schema
+from refsample.generation.schema import narrowed, read_schema
 
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
@@ -171,7 +171,7 @@ def _lark(asked: ToolSet, content: str | None) -> str:
 
 def json_rule(schema: Mapping[str, Any]) -> str:
     """JSON of a schema as an expression in Lark, laid out as everywhere."""
-    return f"%json {json.dumps({**schema, 'x-guidance': SEPARATORS})}"
+    return f"%json {json.dumps({**narrowed(schema), 'x-guidance': SEPARATORS})}"
 
 
 def _quoted(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from refsample.errors import ParameterError
 
@@ -50,7 +50,7 @@ def read_schema(source: str, field: str) -> dict[str, object]:
         raise ParameterError(field, source, "must be a JSON object that holds a schema")
     for place, schema in positions(found):
         _check_counts(schema, place, field)
-    if not _ends(found, found, _ending(found)):
+    if _endless(found):
         raise ParameterError(field, ..., "no text satisfies it: it requires itself inside itself, without an end")
     return found
 
@@ -131,41 +131,61 @@ def _check_counts(schema: Schema, place: str, field: str) -> None:
     least = schema.get("minProperties")
     closed = schema.get("additionalProperties") is False and not _mapping(schema.get("patternProperties"))
     sure = len(set(map(str, _list(schema.get("required"))))) + 1
-    if isinstance(least, int) and least > sure and not closed:
+    if isinstance(least, int | float) and least > sure and not closed:
         rule = f"keyword minProperties at {place}/minProperties is not supported above {sure} where keys are free"
         raise ParameterError(field, ..., rule)
 
 
-def _ending(root: Schema) -> frozenset[str]:
-    """The references in a schema whose targets some finite text satisfies: the least fixed point."""
-    references = {str(inner["$ref"]) for _, inner in positions(root) if "$ref" in inner}
-    known: frozenset[str] = frozenset()
-    while True:
-        more = frozenset(name for name in references if name in known or _ends(_target(root, name), root, known))
-        if more == known:
-            return known
-        known = more
+def _endless(root: Schema) -> bool:
+    """Whether no finite text satisfies a schema, since it requires itself inside itself: the least fixed point.
+
+    Each reference waits for one that it needs, so that a chain of them takes as many steps as it has links.
+    """
+    ending: set[str] = set()
+    waiting: dict[str, list[str]] = {}
+    queue = [str(inner["$ref"]) for _, inner in positions(root) if "$ref" in inner]
+    while queue:
+        name = queue.pop()
+        if name in ending:
+            continue
+        missing = _missing(_target(root, name), ending)
+        if not missing:
+            ending.add(name)
+            queue += waiting.pop(name, [])
+        for other in missing:
+            waiting.setdefault(other, []).append(name)
+    return bool(_missing(root, ending))
 
 
-def _ends(schema: object, root: Schema, known: frozenset[str]) -> bool:
-    """Whether a finite text satisfies a schema, given references that have one. In doubt: yes."""
+def _missing(schema: object, ending: Set[str]) -> list[str]:
+    """References that a finite text of a schema waits for: none where there is one. In doubt: none."""
     if not isinstance(schema, Mapping):
-        return True
-    if "$ref" in schema and str(schema["$ref"]) not in known:
-        return False
+        return []
+    if "$ref" in schema and str(schema["$ref"]) not in ending:
+        return [str(schema["$ref"])]
     for key in ("anyOf", "oneOf"):
-        branches = _list(schema.get(key))
-        if branches and not any(_ends(branch, root, known) for branch in branches):
-            return False
-    needed = list(_list(schema.get("allOf")))
+        branches = [_missing(branch, ending) for branch in _list(schema.get(key))]
+        if branches and all(branches):
+            return [name for branch in branches for name in branch]
+    for inner in _needed(schema):
+        if missing := _missing(inner, ending):
+            return missing
+    return []
+
+
+def _needed(schema: Schema) -> Iterator[object]:
+    """Schemas of what every text of a schema holds."""
+    yield from _list(schema.get("allOf"))
     if schema.get("type") == "object":
         properties = _mapping(schema.get("properties"))
-        needed += [properties.get(str(name)) for name in _list(schema.get("required"))]
+        for name in _list(schema.get("required")):
+            yield properties.get(str(name))
     least = schema.get("minItems")
     if schema.get("type") == "array" and isinstance(least, int):
         first = _list(schema.get("prefixItems"))
-        needed += [*first[:least], *([schema.get("items")] if least > len(first) else [])]
-    return all(_ends(inner, root, known) for inner in needed)
+        yield from first[:least]
+        if least > len(first):
+            yield schema.get("items")
 
 
 def _target(root: Schema, reference: str) -> object:

@@ -13,6 +13,7 @@ import pytest
 from refsample.errors import MissingExtraError, ParameterError
 from refsample.generation import constrain
 from refsample.generation.constrain import Grammar, GrammarKind, State, compile_grammar
+from refsample.generation.schema import read_schema
 from refsample.text.tokenizer import Tokenizer, load_tokenizer
 from tests.text.vocabularies import Facts, byte_level
 
@@ -105,6 +106,19 @@ def test_wrong_kinds() -> None:
         Grammar("yaml", "a", "guided")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="guided_json=.*must be text"):
         Grammar("json_schema", {"type": "string"}, "guided_json")  # type: ignore[arg-type]
+
+
+def test_long_chains_of_references_are_read() -> None:
+    """In either order, ending or not; each link is looked at a few times, not once for every other."""
+    for step in (1, -1):
+        needs = [{"type": "array", "items": {"$ref": f"#/$defs/d{i + step}"}, "minItems": 1} for i in range(3000)]
+        links = {f"d{i}": need for i, need in enumerate(needs)}
+        first, last = ("d0", "d2999") if step == 1 else ("d2999", "d0")
+        schema = {"$ref": f"#/$defs/{first}", "$defs": {**links, last: {"type": "null"}}}
+        assert read_schema(json.dumps(schema), "guided_json") == schema
+        schema["$defs"][last] = {"$ref": f"#/$defs/{first}"}
+        with pytest.raises(ParameterError, match="no text satisfies it: it requires itself"):
+            read_schema(json.dumps(schema), "guided_json")
 
 
 @pytest.mark.parametrize(
