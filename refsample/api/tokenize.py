@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -41,7 +41,11 @@ def _tokenized(site: Site, body: Any) -> dict[str, Any]:
     special = _switch(fields, "add_special_tokens", not chat)
     strings = _switch(fields, "return_token_strs", False)
     model = _model(site, fields)
-    ids = _chat_ids(site, model, fields, special) if chat else _prompt_ids(model, fields, special)
+    if chat:
+        ids, dropped = _chat_ids(site, model, fields, special)
+        ignored = sorted([*ignored, *dropped])
+    else:
+        ids = _prompt_ids(model, fields, special)
     backend = model.tokenizer.backend
     return {
         "count": len(ids),
@@ -52,14 +56,17 @@ def _tokenized(site: Site, body: Any) -> dict[str, Any]:
     }
 
 
-def _prompt_ids(model: Model, fields: Mapping[str, Any], special: bool) -> Collection[int]:
+def _prompt_ids(model: Model, fields: Mapping[str, Any], special: bool) -> Sequence[int]:
     prompt = fields.get("prompt", ...)
     if not isinstance(prompt, str):
         raise _missing_or_wrong("prompt", prompt, "must be a string")
     return model.tokenizer.encode(prompt, bos=special)
 
 
-def _chat_ids(site: Site, model: Model, fields: Mapping[str, Any], special: bool) -> Collection[int]:
+def _chat_ids(
+    site: Site, model: Model, fields: Mapping[str, Any], special: bool
+) -> tuple[Sequence[int], tuple[str, ...]]:
+    """The ids of a conversation, and the fields that this provider's chat does nothing with."""
     chat = next((endpoint for endpoint in site.page.endpoints.values() if endpoint.kind == "chat"), None)
     if chat is None:
         raise ParameterError("messages", ..., "this provider has no chat: send a prompt", site.page.title)
@@ -69,7 +76,7 @@ def _chat_ids(site: Site, model: Model, fields: Mapping[str, Any], special: bool
         )
     body = {name: value for name, value in fields.items() if name in ("messages", *_TEMPLATE)}
     request = parse(body, site.page, chat.name, model=model)
-    return encode_prompts(model, request, site.behaviour)[0]
+    return encode_prompts(model, request, site.behaviour)[0], request.ignored
 
 
 def _text(site: Site, body: Any) -> dict[str, Any]:

@@ -46,6 +46,13 @@ def test_a_chat_has_the_ids_that_the_chat_endpoint_sees(client: httpx2.Client) -
     assert bare == got["tokens"][: len(bare)] and len(bare) < got["count"]
 
 
+def test_what_a_chat_has_no_use_for_is_listed(model: Model) -> None:
+    body = {"messages": ASK, "add_generation_prompt": False}
+    with LocalServer(create_app({"tiny": model}, "visioncraft")) as url:
+        got = httpx2.post(f"{url}/tokenize", json=body).json()
+    assert got["refsample"] == {"ignored": ["add_generation_prompt"]}
+
+
 @given(text=st.text(st.characters(codec="utf-8"), max_size=40))
 def test_there_and_back(client: httpx2.Client, model: Model, text: str) -> None:
     tokens = client.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()["tokens"]
