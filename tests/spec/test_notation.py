@@ -93,7 +93,9 @@ def test_integral_floats_only_where_a_record_says_so() -> None:
     assert type(as_integers(50.0)) is int
 
 
-@pytest.mark.parametrize("name", ["int", "string[", "map<integer,string>", "map<string,int>", "", "null", "number?", "number??[]"])
+@pytest.mark.parametrize(
+    "name", ["int", "string[", "map<integer,string>", "map<string,int>", "", "null", "number?", "number??[]"]
+)
 def test_what_is_no_type(name: str) -> None:
     with pytest.raises(ValueError, match="is not a type"):
         check_type(name)

@@ -1,0 +1,225 @@
+"""The parameter matrix, written out by hand from the five pages, against the provider files and the door.
+
+Nothing that is expected here is taken from the records: see `tests.api.matrix`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from refsample.api.chat import chat
+from refsample.api.completions import complete
+from refsample.api.types import Request
+from refsample.api.validate import parse
+from refsample.errors import ParameterError
+from refsample.generation.model import Model
+from refsample.spec.boundaries import COMPANIONS, cases
+from refsample.spec.provider import EndpointSpec, ParameterSpec, ProviderSpec, provider, providers
+from tests.api.matrix import ANSWERS, BESIDE, NO_NULL_AT_NOVITA, NULLS, PAGES, RANGES, READINGS, TEXT, TYPED, WHO
+
+
+def only(name: str) -> tuple[ProviderSpec, EndpointSpec]:
+    """A provider of the five and its one endpoint."""
+    page = provider(name)
+    (endpoint,) = page.endpoints.values()
+    return page, endpoint
+
+
+def asked(name: str, **fields: Any) -> dict[str, Any]:
+    """A body that this provider takes in both modes, with these fields on top; `...` takes one away."""
+    prompt: dict[str, Any] = {"prompt": "Hi."} if name in TEXT else {"messages": [{"role": "user", "content": "Hi."}]}
+    model = "openai/gpt-3.5-turbo-instruct" if name == "scale" else "tiny"  # one that its page keeps no field from
+    body = {"model": model, **prompt, **({"token": "key"} if name == "visioncraft" else {}), **fields}
+    return {key: value for key, value in body.items() if value is not ...}
+
+
+def read(name: str, body: dict[str, Any], strict: bool) -> Request:
+    page, endpoint = only(name)
+    return parse(body, page, endpoint.name, strict=strict, model_required=True)
+
+
+def taken(name: str, body: dict[str, Any], strict: bool) -> bool:
+    try:
+        read(name, body, strict)
+    except ParameterError:
+        return False
+    return True
+
+
+CELLS = [(field, name) for field, row in RANGES.items() for name in row]
+
+
+def test_the_pages_are_these() -> None:
+    assert set(providers()) == {"openai", *PAGES}
+    assert {name: (only(name)[1].kind, only(name)[1].path) for name in PAGES} == {
+        "visioncraft": ("chat", "/v1/chat/completions"),
+        "nebius": ("chat", "/v1/chat/completions"),
+        "novita": ("completions", "/openai/v1/completions"),
+        "empower": ("chat", "/api/v1/chat/completions"),
+        "scale": ("completions", "/v4/beta/completions"),
+    }
+
+
+@pytest.mark.parametrize(("field", "name"), CELLS)
+def test_ranges_and_defaults_as_on_the_page(field: str, name: str) -> None:
+    printed, effective, default = RANGES[field][name]
+    record = only(name)[1].parameters[field]
+    assert record.printed is not None and record.effective is not None
+    assert (record.printed.about(), record.effective.about(), record.default) == (printed, effective, default)
+
+
+def holds(expression: str, value: float) -> bool:
+    """Whether a range as it is written holds a value: Python reads it, not refsample."""
+    return expression == "x" or bool(eval(expression, {"__builtins__": {}}, {"x": value}))
+
+
+def ends(expression: str) -> list[float]:
+    """The numbers of a range as it is written."""
+    parts = expression.replace("<=", " ").replace("<", " ").split()
+    return [float(part) if "." in part else int(part) for part in parts if part != "x"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(("field", "name"), CELLS)
+def test_ends_of_ranges(field: str, name: str, strict: bool) -> None:
+    """One unit inside, the end, one unit outside, of what is printed and of what is effective."""
+    printed, effective, _ = RANGES[field][name]
+    whole = field not in (
+        "temperature",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+    )
+    unit = 1 if whole else 0.005
+    expression = printed if strict else effective
+    for end in {*ends(printed), *ends(effective)}:
+        for value in (end - unit, end, end + unit):
+            if value > 500 and field.startswith("max_"):  # how much is too much is the model's to say
+                continue
+            if strict and not holds(effective, value):  # the page lets it through, the library has no meaning for it
+                continue
+            extra = COMPANIONS.get(field, {})
+            sent = {"5": value} if field == "logit_bias" else value
+            beside = 1 if field == "best_of" and name == "novita" and strict else None  # its best_of is above n
+            if beside is not None and value == beside:
+                continue
+            wanted = holds(expression, value)
+            assert taken(name, asked(name, **extra, **{field: sent}), strict) is wanted, f"{field}={value}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("field", WHO)
+def test_who_has_the_field(field: str, name: str) -> None:
+    on_page, beside, refused = WHO[field]
+    record = only(name)[1].parameters.get(field)
+    if name not in on_page and name not in beside:
+        assert record is None
+        if "." not in field:
+            assert read(name, asked(name, **{field: "x"}), False).ignored == (field,)
+    else:
+        assert record is not None and record.extension is (name in beside)
+        assert (record.support == "refused") is (name in refused)
+    if record is None or record.extension:
+        with pytest.raises(ParameterError, match="is not a parameter of this endpoint"):
+            read(name, asked(name, stream=True, **nested(field, "x")), True)
+
+
+def nested(field: str, value: Any) -> dict[str, Any]:
+    outer, _, inner = field.partition(".")
+    return {outer: {inner: value}} if inner else {field: value}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(("field", "name"), [(field, name) for field in TYPED for name in PAGES])
+def test_types_null_and_absent(field: str, name: str, strict: bool) -> None:
+    on_page, beside, refused = WHO[field]
+    if name not in on_page and (strict or name not in beside) or name in refused:
+        return
+    right, wrong = TYPED[field]
+    extra = COMPANIONS.get(field, {})
+    assert taken(name, asked(name, **extra, **{field: right}), strict)
+    with pytest.raises(ParameterError) as caught:
+        read(name, asked(name, **extra, **{field: wrong}), strict)
+    assert caught.value.code == "invalid_type" and caught.value.parameter == field
+    required = field in ("model", "messages", "prompt") or (field == "token" and strict)
+    assert taken(name, asked(name, **extra, **{field: ...}), strict) is not required
+    never = field in ("model", "token") or (strict and name == "novita" and field in NO_NULL_AT_NOVITA)
+    null = not never and (NULLS[name] or not strict)
+    assert taken(name, asked(name, **extra, **{field: None}), strict) is null
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", PAGES)
+def test_answers_have_the_keys_of_the_page(model: Model, name: str, strict: bool) -> None:
+    page, endpoint = only(name)
+    answer = chat if endpoint.kind == "chat" else complete
+    body = {**asked(name), "max_tokens": 128 if name == "visioncraft" else 3}
+    made = answer(model, body, page, strict=strict)
+    choice = made["choices"][0]
+    found = (set(made) - {"refsample"}, set(choice), set(choice.get("message", {})), set(made["usage"]))
+    beside = BESIDE.get(name, (set(), set(), set(), set())) if not strict else (set(), set(), set(), set())
+    assert found == tuple(printed | more for printed, more in zip(ANSWERS[name], beside, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "vendor"),
+    [
+        ({"suffix": "x"}, "gpt-3.5-turbo-instruct"),
+        ({"parallel_tool_calls": True}, "openai"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "anthropic"),
+    ],
+)
+def test_vendors_gate_fields_in_strict_mode(fields: dict[str, Any], vendor: str) -> None:
+    """A4: the page keeps these for some vendors' models."""
+    for model, strict, wanted in (
+        (f"{vendor}/some", True, True),
+        ("meta/llama", True, False),
+        ("meta/llama", False, True),
+    ):
+        assert taken("scale", asked("scale", model=model, **fields), strict) is wanted
+
+
+def test_typed_fields_are_all_of_the_matrix() -> None:
+    with_structure = {"messages", "prompt", "stream_options", "tools", "tool_choice", "logprobs"}
+    unknown_to_all = {field for field, (on_page, beside, _) in WHO.items() if not on_page | beside}
+    refused = {"audio", "modalities", "function_call", "reasoning_effort"}
+    rows = {field for field in WHO if "." not in field}
+    assert rows - set(TYPED) == with_structure | unknown_to_all | refused
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_readings(name: str) -> None:
+    page = provider(name)
+    for behaviour, (usual, others) in READINGS.items():
+        printed, effective = others.get(name, (usual, usual))
+        assert (page.reading(behaviour, strict=True), page.reading(behaviour)) == (printed, effective), behaviour
+    assert (page.reading("unknown_fields", strict=True), page.reading("unknown_fields")) == ("refused", "ignored")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", providers())
+def test_boundary_cases_at_the_door(name: str, strict: bool) -> None:
+    """What `refsample.spec.boundaries` foretells is what the door does."""
+    page = provider(name)
+    for endpoint in page.endpoints.values():
+        for record in endpoint.parameters.values():
+            if not set(".[") & set(record.name):
+                check_cases(page, endpoint, record, strict)
+
+
+def check_cases(page: ProviderSpec, endpoint: EndpointSpec, record: ParameterSpec, strict: bool) -> None:
+    for case in cases(record, strict=strict):
+        prompt = {"messages": ..., "prompt": "Hi."} if endpoint.kind == "completions" else {}
+        body = asked("visioncraft" if page.name == "visioncraft" else "nebius", **prompt)
+        body |= {**COMPANIONS.get(record.means, {}), record.name: case.value}
+        body = {key: value for key, value in body.items() if value is not ...}
+        try:
+            parse(body, page, endpoint.name, strict=strict, model_required=True)
+            accepted = True
+        except ParameterError:
+            accepted = False
+        assert case.accepted in (None, accepted), f"{page.name} {record.name} {case}"
