@@ -28,6 +28,8 @@ KEY = "no-real-key-but-a-canary-3f9c1d7e"
 KEY_ENV = "REFSAMPLE_TEST_KEY"
 LANE = "REFSAMPLE_CLIENTS_LANE"
 """Set by the clients lane: what a test needs is there, and its absence is a failure."""
+NODE_MODULES = ROOT / ".ci-node" / "node_modules"
+"""Where the clients lane installs openai-node, pinned by node/package-lock.json."""
 LANGUAGE = {"LANG": "C.UTF-8", "PYTHONUTF8": "1"}
 _HOP = {"connection", "transfer-encoding", "content-length", "host", "accept-encoding"}
 

@@ -20,11 +20,9 @@ import pytest
 
 from refsample.spec.openapi import openapi
 from refsample.spec.provider import provider
-from tests.clients.live import KEY, Exchange, environ, need, relay, serving
-from tests.house.sources import ROOT
+from tests.clients.live import KEY, NODE_MODULES, Exchange, environ, need, relay, serving
 
 HERE = Path(__file__).parent
-NODE_MODULES = ROOT / ".ci-node" / "node_modules"
 NULL = type(None)
 NUMBER = (int, float)
 
