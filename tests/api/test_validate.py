@@ -15,7 +15,7 @@ from refsample.api.validate import parse
 from refsample.errors import ContextLengthError, ParameterError, SpecError
 from refsample.generation.model import Model
 from refsample.spec.notation import Range
-from refsample.spec.provider import ProviderSpec, Reading, provider
+from refsample.spec.provider import ProviderSpec, Reading, provider, providers
 from tests.api.malformed import ASK, MALFORMED, SAY, ask, say
 
 PAGE = provider("openai")
@@ -235,19 +235,25 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
-NAMES = sorted({name for endpoint in PAGE.endpoints.values() for name in endpoint.parameters})
+DOORS = [(name, endpoint) for name in providers() for endpoint in provider(name).endpoints]
+NAMES = sorted({name for door in DOORS for name in provider(door[0]).endpoints[door[1]].parameters})
 
 
 @given(
     body=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=4), VALUES, max_size=4) | VALUES,
-    endpoint=st.sampled_from(["completions", "chat"]),
+    door=st.sampled_from(DOORS),
     strict=st.booleans(),
+    flaws=st.sampled_from([frozenset(), frozenset({"bound_not_enforced"})]),
 )
-def test_any_body_is_read_or_refused_in_one_line(body: Any, endpoint: str, strict: bool) -> None:
+def test_any_body_is_read_or_refused_in_one_line(
+    body: Any, door: tuple[str, str], strict: bool, flaws: frozenset[str]
+) -> None:
+    page, endpoint = provider(door[0]), door[1]
     if isinstance(body, dict):
-        body = {**(SAY if endpoint == "completions" else ASK), **body}
+        usual = {**SAY} if endpoint == "completions" else {**ASK}
+        body = {**usual, **({"max_tokens": 128} if page.name == "visioncraft" else {}), **body}
     try:
-        request = read(body, endpoint, strict=strict)
+        request = read(body, endpoint, page=page, strict=strict, flaws=flaws)
     except ParameterError as error:
         assert str(error).isprintable()
     else:
