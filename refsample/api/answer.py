@@ -14,6 +14,7 @@ import numpy as np
 
 from refsample import __version__
 from refsample.api.catalog import resolve as resolve_model
+from refsample.api.constraints import after_thought
 from refsample.api.prompts import encode_prompts, fit_context, predicted
 from refsample.api.types import Request
 from refsample.api.validate import parse
@@ -113,6 +114,9 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
         raise ParameterError(request.fields.name("n"), asked.n, "must be 1 with temperature 0", request.provider.title)
     prompts = encode_prompts(model, request, behaviour)
     params = fit_context(prompts, model, request, replace(asked, prediction=predicted(model, request)))
+    marks = _marks(model, request, behaviour, prompts[0])
+    if marks is not None and params.grammar is not None:
+        params = replace(params, grammar=after_thought(params.grammar, marks))
     events = generate_events(model, prompts, replace(params, n=request.best_of), behaviour)
     endpoint = request.endpoint
     return Job(
@@ -123,7 +127,7 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
         params=events.params,
         seed=events.seed,
         events=events,
-        marks=_marks(model, request, behaviour, prompts[0]),
+        marks=marks,
         deadline=deadline,
         id=(endpoint.printed_id_prefix if request.strict else endpoint.id_prefix) + secrets.token_hex(12),
         created=int(time.time()),
@@ -132,12 +136,12 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
 
 
 def _marks(model: Model, request: Request, behaviour: Behaviour, prompt: tuple[int, ...]) -> Marks | None:
-    """Thoughts are split off where the provider's answer has a place for them. Text that has to be of a form has that
-    form as a whole, so nothing of it is a thought."""
+    """Thoughts are split off where the provider's answer has a place for them; a form begins behind them. Where it has
+    none, they are content like the rest, and the form is that of the whole text."""
     names = ("choices[].message.reasoning_content", "choices[].message.reasoning")
     records = [request.endpoint.response[name] for name in names if name in request.endpoint.response]
     shown = any(not (request.strict and record.extension) for record in records)
-    if request.generation.grammar is not None or not shown:
+    if not shown:
         return None
     return find_marks(model.chat_template(behaviour.template), model.tokenizer, prompt)
 

@@ -11,12 +11,13 @@ Of several wishes one grammar is made, or the request is refused:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from refsample.api.builder import Builder
-from refsample.api.tools import ToolSet, json_rule
+from refsample.api.tools import ANY_TEXT, ToolSet, json_rule
 from refsample.generation.constrain import Grammar
 from refsample.generation.grammars import written
 from refsample.generation.schema import read_schema
@@ -70,9 +71,12 @@ def after_thought(grammar: Grammar, marks: Marks) -> Grammar:
 
     An answer that is already inside its thought has to end it.
     """
-    form = f"%lark {{\n{written(grammar.kind, grammar.source, grammar.field)}\n}}"
-    thought = "thought" if marks.opened else f"({json.dumps(marks.open)} thought)?"
-    source = f"start: {thought} {form}\nthought[lazy]: /(?s:.*)/ {json.dumps(marks.close)}\n"
+    form, begin = written(grammar.kind, grammar.source, grammar.field), "thought"
+    if not marks.opened:
+        begin = f"({json.dumps(marks.open)} thought)?"
+        # or free text could begin with the mark, and what is a thought would be read as text
+        form = form.replace(ANY_TEXT, f"{ANY_TEXT} & ~/{re.escape(marks.open)}(?s:.*)/")
+    source = f"start: {begin} %lark {{\n{form}\n}}\nthought[lazy]: /(?s:.*)/ {json.dumps(marks.close)}\n"
     return Grammar("tools", source, grammar.field)
 
 

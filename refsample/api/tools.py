@@ -28,6 +28,9 @@ from refsample.generation.schema import narrowed, read_schema
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
 
+ANY_TEXT: Final = "TEXT: /(?s:.*)/"
+"""The line of the grammar that says what free text may be."""
+
 _OPEN_ENDED = (
     "$ref", "$dynamicRef", "additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames",
     "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas",
@@ -159,7 +162,7 @@ def _lark(asked: ToolSet, content: str | None) -> str:
         lines += [
             f"answer: TEXT | opened {_quoted(chr(10))} call{more}",
             f"opened[lazy]: TEXT {_quoted(OPEN)}",
-            "TEXT: /(?s:.*)/",
+            ANY_TEXT,
         ]
     options = " | ".join(f"f{index}" for index in range(len(asked.functions)))
     lines.append(f"call: {_quoted('{' + _quoted('name') + ': ')} ({options}) {_quoted('}' + closed)}")

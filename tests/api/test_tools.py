@@ -140,13 +140,12 @@ def test_none_is_free_text_and_shows_the_tools(model: Model) -> None:
     assert offered["usage"]["prompt_tokens"] > refsample.chat(model, plain)["usage"]["prompt_tokens"]
 
 
-def stubborn(folder: Path, text: str, prompt: str = "<|user|>Go.<|assistant|>") -> Model:
-    """A model that says `text`, unless it may not."""
+def stubborn(folder: Path, text: str, begun: str = "", marks: str = "") -> Model:
+    """A model that says `text` after a prompt that ends with `begun`, unless it may not; its template knows `marks`."""
     byte_level(folder)
-    config = {"eos_token": "<|endoftext|>", "chat_template": prompt}
+    config = {"eos_token": "<|endoftext|>", "chat_template": f"<|user|>Go.<|assistant|>{begun}{{# {marks} #}}"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    length = len(prompt.replace("<|user|>", "x").replace("<|assistant|>", "x"))
-    return scripted(folder, speaking(text, length), max_position=1024)
+    return scripted(folder, speaking(text, len("uGo.a") + len(begun)), max_position=1024)
 
 
 def test_auto_is_free_until_a_call_begins(tmp_path: Path) -> None:
@@ -189,6 +188,24 @@ def test_calls_in_a_stream(tmp_path: Path) -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == whole["finish_reason"] == "tool_calls"
     rows = [row for chunk in chunks for row in (chunk["choices"][0]["logprobs"] or {}).get("content", ())]
     assert rows == whole["logprobs"]["content"]
+
+
+@pytest.mark.parametrize(("begun", "opening"), [("", "<think>"), ("<think>", "")])
+def test_a_call_after_a_thought(tmp_path: Path, begun: str, opening: str) -> None:
+    """The thought is free, even to speak of marks; what follows it is held to the form."""
+    thought = "A <tool_call> is due.\n"
+    model = stubborn(tmp_path, f"{opening}{thought}</think>{CALL}", begun, "</think>")
+    for choice in ("auto", "required", named("weather")):
+        wishes = body(tools=tools(), tool_choice=choice, seed=0)
+        said = refsample.chat(model, wishes)["choices"][0]
+        assert said["message"]["reasoning_content"] == thought and said["message"]["content"] is None
+        assert said["finish_reason"] == "tool_calls" and len(said["message"]["tool_calls"]) == 1
+        deltas = [chunk["choices"][0]["delta"] for chunk in refsample.stream(model, wishes, chat=True)]
+        assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == thought
+        assert sum("tool_calls" in delta for delta in deltas) > 10
+    guided = refsample.chat(model, body(guided_regex="[0-9]{3}", seed=0))["choices"][0]
+    assert guided["message"]["reasoning_content"] == thought
+    assert len(guided["message"]["content"]) == 3 and guided["message"]["content"].isdecimal()
 
 
 def test_a_call_that_is_cut_is_not_called_whole(tmp_path: Path) -> None:
