@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import refsample
-from refsample.api.tools import Function, ToolSet
-from refsample.api.toolstream import ToolStream, joined, message, split
 from refsample.api.validate import parse
 from refsample.errors import ParameterError
 from refsample.generation.model import Model
@@ -243,6 +239,46 @@ def test_the_older_form(tmp_path: Path) -> None:
     assert free["message"]["content"] == f"{CALL}\n{CALL}"
 
 
+@pytest.mark.parametrize(
+    ("says", "choice", "parallel", "calls"),
+    [
+        ("No { call.", "auto", True, 0),
+        ("{ is no call", "auto", False, 1),
+        ("", "auto", True, 0),
+        ("No call.", "required", False, 1),
+        ('{"name": "now", "arguments": {}}\n{"name": "now", "arguments": {}}', "auto", True, 2),
+    ],
+)
+def test_a_completion_is_its_calls(tmp_path: Path, says: str, choice: str, parallel: bool, calls: int) -> None:
+    """An endpoint whose answers have no place for calls (A3): they are the JSON in the text, one a line."""
+    length = len("Weather?")
+    byte_level(tmp_path)
+    model = scripted(tmp_path, speaking(says, length), max_position=1024)
+    wishes = {"prompt": "Weather?", "tools": tools("weather", "now"), "tool_choice": choice, "seed": 1}
+    wishes |= {"parallel_tool_calls": parallel, "max_tokens": 400}
+    (said,) = refsample.complete(model, wishes, spec="scale")["choices"]
+    if calls:
+        made = [json.loads(line) for line in said["text"].split("\n")]
+        assert len(made) == calls and said["finish_reason"] == "tool_calls"
+        assert all(is_valid({**one, "arguments": json.dumps(one["arguments"])}, ["weather", "now"]) for one in made)
+    else:
+        assert (said["text"], said["finish_reason"]) == (says, "stop")
+    chunks = [chunk["choices"][0] for chunk in refsample.stream(model, wishes, spec="scale")]
+    assert "".join(chunk["text"] for chunk in chunks) == said["text"]
+    assert chunks[-1]["finish_reason"] == said["finish_reason"]
+
+
+def test_every_provider_shows_calls_in_its_own_fields(model: Model) -> None:
+    wishes = body(tools=tools("now"), tool_choice=named("now"), seed=1, max_tokens=128)
+    for spec, extra in (("nebius", {"function_call": None}), ("empower", {}), ("openai", {"refusal": None})):
+        message_of = refsample.chat(model, wishes, spec=spec)["choices"][0]["message"]
+        assert message_of["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}
+        assert message_of["content"] is None and extra.items() <= message_of.items()
+    plain = refsample.chat(model, body(seed=1, max_tokens=8), spec="nebius")["choices"][0]["message"]
+    assert plain["tool_calls"] == [] and plain["function_call"] is None
+    assert "tools" in refsample.chat(model, {**wishes, "max_tokens": 128}, spec="visioncraft")["refsample"]["ignored"]
+
+
 def test_a_conversation_with_a_result(model: Model) -> None:
     """The call goes back as it came, with its result; the prompt holds both, and the model answers."""
     first = body(tools=tools("weather"), tool_choice="required", parallel_tool_calls=False, seed=1)
@@ -291,52 +327,3 @@ def test_a_schema_that_is_not_called_is_not_read() -> None:
     found = parse(wishes, provider("openai"), "chat").tools
     assert found is not None and [function.name for function in found.functions] == ["now"]
     assert [tool["function"]["name"] for tool in found.offered] == ["odd", "now"]
-
-
-TOOLS = ToolSet(offered=(), functions=(Function("weather", {}), Function("now", {})), field="tools")
-NOW = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
-HARD = '<tool_call>\n{"name": "now", "arguments": {"a": "}\\"{\\\\", "b": [{"</tool_call>": "\\n"}]}}\n</tool_call>'
-
-
-@pytest.mark.parametrize(
-    ("text", "content", "arguments", "reason"),
-    [
-        (NOW, None, ["{}"], "tool_calls"),
-        (f" \n{NOW}", None, ["{}"], "tool_calls"),
-        (f"Well. {NOW}\n{HARD}", "Well. ", ["{}", '{"a": "}\\"{\\\\", "b": [{"</tool_call>": "\\n"}]}'], "tool_calls"),
-        (" \n", " \n", [], "stop"),
-        ("<tool_call>", "<tool_call>", [], "stop"),
-        (NOW[:-1], None, ["{}"], "stop"),
-        (f"{NOW}\n<tool_call>\n{{", None, ["{}"], "stop"),
-        (
-            '<tool_call>\n{"name": "then", "arguments": {}}',
-            '<tool_call>\n{"name": "then", "arguments": {}}',
-            [],
-            "stop",
-        ),
-    ],
-)
-def test_split(text: str, content: str | None, arguments: list[str], reason: str) -> None:
-    found, calls = split(text, TOOLS)
-    assert (found, [call["function"]["arguments"] for call in calls]) == (content, arguments)
-    assert message(text, TOOLS, "stop")[1] == reason
-    assert message(text, TOOLS, "length")[1] == "length"
-
-
-def pieces(text: str, cuts: Iterable[int]) -> Iterator[str]:
-    places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    return (text[start:end] for start, end in zip(places, places[1:], strict=False))
-
-
-@given(
-    st.lists(st.sampled_from([NOW, HARD, "\n", " ", "a", "<tool_call>", "<tool", '{"name": "now"', "}"]), max_size=6),
-    st.lists(st.integers(0, 999), max_size=30),
-)
-def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
-    text, stream = "".join(parts), ToolStream(TOOLS)
-    deltas = [delta for piece in pieces(text, cuts) for delta in stream.feed(piece)]
-    content, calls = joined([*deltas, *stream.finish()])
-    found, made = split(text, TOOLS)
-    assert content == found
-    assert [call["function"] for call in calls] == [call["function"] for call in made]
-    assert stream.finish_reason("stop") == message(text, TOOLS, "stop")[1]
