@@ -2,7 +2,7 @@
 
 llguidance refuses most of what it cannot keep, without saying where; this module finds the place. Beyond it, two things
 are refused here: `minProperties` where keys are free (it may write one key twice, which counts once when it is read),
-and schemas that only a text without an end satisfies. Dates are narrowed to those of the calendar.
+and schemas that only a text without an end satisfies. Dates and times are narrowed to real ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _UNKNOWN_FORMAT = re.compile(r"Unknown format: (\S+)")
 
 _YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_REAL_DAY = f"^(?:{_YEAR}-(?:(?:0[13-9]|1[0-2])-|02-(?:[01][0-9]|2[0-8]))|{_LEAP}-02-29)"
-"""What llguidance's `date` and `date-time` leave open: the 29th of February, and the year 0, which no library reads."""
+_DAY = f"(?:{_YEAR}-(?:(?:0[13-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
+_TIME = "[0-9]{2}:[0-9]{2}:[0-5]"
+_REAL = {"date": f"^{_DAY}", "time": f"^{_TIME}", "date-time": f"^{_DAY}[Tt]{_TIME}"}
+"""What llguidance leaves open: every 29th of February, the year 0, and leap seconds, which few libraries read."""
 
 Schema = Mapping[str, object]
 
@@ -87,7 +89,7 @@ def _inside(schema: Schema) -> Iterator[tuple[str, object]]:
 
 
 def narrowed(schema: Schema) -> dict[str, object]:
-    """A copy in which every date is one of the calendar."""
+    """A copy in which dates and times are those of the calendar and the clock."""
     found = dict(schema)
     for key in _MAPS:
         if isinstance(inner := schema.get(key), Mapping):
@@ -98,8 +100,8 @@ def narrowed(schema: Schema) -> dict[str, object]:
             found[key] = [_narrowed(one) for one in inner]
         elif isinstance(inner, Mapping):
             found[key] = narrowed(inner)
-    if schema.get("format") in ("date", "date-time"):
-        found["allOf"] = [*_list(found.get("allOf")), {"pattern": _REAL_DAY}]
+    if isinstance(name := schema.get("format"), str) and name in _REAL:
+        found["allOf"] = [*_list(found.get("allOf")), {"pattern": _REAL[name]}]
     return found
 
 

@@ -156,6 +156,18 @@ def test_dates_are_those_of_the_calendar(day: str, real: bool, tokenizer: Tokeni
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "real"),
+    [
+        ("time", "23:59:59Z", True), ("time", "23:59:60Z", False), ("time", "24:00:00Z", False),
+        ("time", "00:00:00.25+01:00", True), ("date-time", "2024-02-29t00:00:59.5-12:30", True),
+        ("date-time", "2016-12-31T23:59:60Z", False), ("date-time", "2024-02-29 00:00:00Z", False),
+    ],
+)  # fmt: skip
+def test_times_are_those_of_the_clock(name: str, text: str, real: bool, tokenizer: Tokenizer) -> None:
+    assert whole(tokenizer, "json_schema", {"type": "string", "format": name}, f'"{text}"') is real
+
+
+@pytest.mark.parametrize(
     ("source", "inside", "outside"),
     [
         ('start: "a" NUMBER ("," NUMBER)*\nNUMBER: /[0-9]+/', ["a1", "a12,3"], ["a", "a1,", "b"]),
