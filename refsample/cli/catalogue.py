@@ -18,12 +18,17 @@ from refsample.render import columns
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--openapi", "as_openapi", is_flag=True, help="A provider's OpenAPI 3.1 document.")
 @click.option("--strict", is_flag=True, help="With --openapi: as the page prints it.")
-def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool) -> None:
+@click.option("--markdown", is_flag=True, help="All providers as the tables of docs/providers.md.")
+def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool, markdown: bool) -> None:
     """List the spec files, or show the one called NAME: a provider's parameters, an engine's rules."""
     from refsample.spec.load import engine, engines
     from refsample.spec.openapi import openapi
     from refsample.spec.provider import provider, providers
+    from refsample.spec.tables import document
 
+    if markdown:
+        click.echo(document([provider(name)] if name else [provider(each) for each in providers()]), nl=False)
+        return
     if as_openapi and name is None:
         raise click.UsageError("--openapi needs the NAME of a provider")
     if strict and not as_openapi:
