@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,8 +14,7 @@ from refsample.cli.terminal import note
 from refsample.errors import ParameterError
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
+    from refsample.api.site import Site
     from refsample.generation.behaviour import Behaviour
     from refsample.generation.model import Model
 
@@ -69,7 +69,7 @@ def serve(
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     wrong = f", with faults {', '.join(faults)}" if faults else ""
     try:
-        run(app, host, port, ready=lambda url: announce(url, app, wrong))
+        run(app, host, port, ready=lambda url: announce(url, app.state.sites, wrong))
     except KeyboardInterrupt:
         note("stopped")
 
@@ -89,12 +89,12 @@ def by_prefix(specs: tuple[str, ...]) -> dict[str, str]:
     return served
 
 
-def announce(url: str, app: Starlette, wrong: str) -> None:
+def announce(url: str, sites: Sequence[Site], wrong: str) -> None:
     """One line for each spec: what a client takes as its base URL."""
-    for site in app.state.sites:
+    for site in sites:
         bases = sorted({endpoint.path.removesuffix(TAILS[endpoint.kind]) for endpoint in site.page.endpoints.values()})
         where = " and ".join(f"{url}{site.prefix}{base}" for base in bases)
-        stops = " (Ctrl-C stops)" if site is app.state.sites[-1] else ""
+        stops = " (Ctrl-C stops)" if site is sites[-1] else ""
         note(f"serving {', '.join(site.shared.models)} as {site.page.name}{wrong} on {where}{stops}")
 
 

@@ -5,6 +5,7 @@ A request's tokens and logprobs are those it has alone: no bit of a row depends 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -108,13 +109,10 @@ class Batcher:
             thread.join(timeout=30)
 
     def _work(self) -> None:
-        end: BaseException = BatcherClosed("the batcher was closed while the request was under way")
         try:
             self._loop()
-        except BaseException as error:  # whoever waits has to hear of it; then it is raised as it was
-            end = error
-            raise
-        finally:
+        finally:  # also where a fault of ours ends it, which goes on as it was: whoever waits has to hear of it
+            end = sys.exc_info()[1] or BatcherClosed("the batcher was closed while the request was under way")
             with self._changed:
                 self._thread = None  # a fault of ours fails what is under way; the next request begins anew
                 for slot in (*self._running, *self._waiting):
