@@ -89,7 +89,12 @@ def engine_lines(spec: Any) -> list[str]:
 def provider_lines(spec: Any) -> list[str]:
     """A provider file for people: every parameter of every endpoint; a printed range only where it is another one."""
     lines = [f"provider {spec.name}: {spec.title}", f"version {spec.version}; read from {spec.source}",
-             f"engine {spec.engine}"]
+             f"engine {spec.engine}; errors as {spec.envelope}; key in "
+             + " or ".join(f"{auth.place} {auth.name}" for auth in spec.auth)]
+    readings = [(f"  {name}", f"{r.effective} (printed: {r.printed})", r.grade, r.source)
+                for name, r in spec.behaviours.items() if r.printed != r.effective]
+    if readings:
+        lines += ["read otherwise than printed:", *columns(readings)]
     for endpoint in spec.endpoints.values():
         rows = [("  parameter", "range", "default", "grade", "meaning")]
         for p in endpoint.parameters.values():

@@ -126,6 +126,7 @@ def _parameter(p: ParameterSpec) -> list[str]:
     notes += ["null"] * p.nullable + ["not null as printed"] * (
         p.nullable and not p.printed_nullable and not p.extension
     )
+    notes += [f"for {' or '.join(p.kept_for)} as printed"] if p.kept_for else []
     notes += ["extension"] * p.extension + [p.support] * (p.support != "served")
     bounds = "; ".join(filter(None, (_range(p), _count(p.length, "entries"), _count(p.item_length, "characters"),
                                      " \\/ ".join(p.choices))))  # fmt: skip
