@@ -157,6 +157,8 @@ def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Constraint:
     try:
         start.allowed()
     except ParameterError as error:
+        if error.rule != DEAD_END:
+            raise
         raise ParameterError(grammar.field, ..., "no text satisfies it", "llguidance") from error
     if start.finished:
         raise ParameterError(grammar.field, ..., "only the empty text satisfies it", "llguidance")

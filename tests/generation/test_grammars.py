@@ -203,6 +203,14 @@ def test_a_way_that_leads_nowhere(tokenizer: Tokenizer) -> None:
         state.allowed()
 
 
+def test_a_grammar_beyond_the_limits(tokenizer: Tokenizer) -> None:
+    """An error of the request, at once or on the way; never a text that breaks the grammar."""
+    with pytest.raises(ParameterError, match="guided: this grammar cannot be followed: lexer error: too many"):
+        state = start(tokenizer, "regex", "(([a-z]{1,50}){1,50}){1,50}")
+        for _ in range(300):
+            state.push(3 + ord("a"))
+
+
 def test_without_llguidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     byte_level(tmp_path)
     fresh = load_tokenizer(tmp_path, Facts(259))
