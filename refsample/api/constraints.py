@@ -18,9 +18,8 @@ from typing import Any, Final, Literal
 
 from refsample.api.builder import Builder
 from refsample.api.tools import ANY_TEXT, ToolSet, json_rule
-from refsample.generation.constrain import Grammar
+from refsample.generation.constrain import Grammar, check_schema
 from refsample.generation.grammars import written
-from refsample.generation.schema import read_schema
 from refsample.spec.notation import same_json
 from refsample.text.reasoning import Marks
 
@@ -63,7 +62,8 @@ def constraint(take: Builder, tools: ToolSet | None = None) -> Grammar | None:
         raise take.error(wish.name, f"cannot be combined with {tools.field} that may be called: a call is no such text")
     if wish.kind == "json_object":
         return tools.grammar_with(json_rule({"type": "object"}))
-    return tools.grammar_with(json_rule(read_schema(_source(wish), wish.place)))
+    check_schema(_source(wish), wish.place)
+    return tools.grammar_with(json_rule(wish.value))
 
 
 def after_thought(grammar: Grammar, marks: Marks) -> Grammar:
@@ -71,6 +71,8 @@ def after_thought(grammar: Grammar, marks: Marks) -> Grammar:
 
     An answer that is already inside its thought has to end it.
     """
+    if grammar.kind == "json_schema":
+        check_schema(grammar.source, grammar.field)
     form, begin = written(grammar.kind, grammar.source, grammar.field), "thought"
     if not marks.opened:
         begin = f"({json.dumps(marks.open)} thought)?"

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from refsample.api.builder import Builder
-from refsample.generation.constrain import Grammar
+from refsample.generation.constrain import Grammar, check_schema
 from refsample.generation.grammars import SEPARATORS
-from refsample.generation.schema import narrowed, read_schema
+from refsample.generation.schema import narrowed
 
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
@@ -137,7 +137,7 @@ def _arguments(take: Builder, schema: Mapping[str, Any] | None, place: str) -> M
         return {"type": "object", "properties": {}, "additionalProperties": False}
     if schema.get("type", "object") != "object":
         raise take.wrong(f"{place}.type", schema["type"], "must be object: the arguments of a function have names")
-    read_schema(json.dumps(schema), place)
+    check_schema(json.dumps(schema), place)
     named, required = schema.get("properties"), schema.get("required", [])
     whole = {"type": "object", **schema}
     listed = isinstance(named, Mapping) and isinstance(required, list) and set(map(str, required)) <= set(named)

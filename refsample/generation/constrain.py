@@ -144,6 +144,20 @@ def compile_grammar(grammar: Grammar, model: Model) -> Constraint:
     return _compiled(grammar, model.tokenizer)
 
 
+def check_schema(source: str, field: str) -> None:
+    """Whether a schema, as JSON text, can be kept: for one that is a part of a grammar, whose errors would not say so.
+
+    Raises ParameterError, naming the field, and MissingExtraError where llguidance is not installed.
+    """
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise MissingExtraError("guided", "llguidance") from None
+    lark = LLMatcher.grammar_from_lark(grammars.written("json_schema", source, field))
+    if said := LLMatcher.validate_grammar(lark, None):
+        raise ParameterError(field, ..., grammars.explained("json_schema", source, said), "llguidance")
+
+
 @lru_cache(maxsize=64)
 def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Constraint:
     vocabulary = _vocabulary(tokenizer)

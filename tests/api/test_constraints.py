@@ -89,6 +89,7 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}, "response_format.json_schema.schema"),
     ({"response_format": formatted(SCHEMA) | {"json_schema": {"schema": SCHEMA}}}, "response_format.json_schema.name"),
     ({"guided_regex": "a", "tools": tools("now")}, "guided_regex='a': cannot be combined with tools"),
+    ({"guided_json": {"not": {}}, "tools": tools("now")}, "guided_json: keyword not at #/not is not supported"),
 ]
 
 

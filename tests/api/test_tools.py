@@ -311,6 +311,10 @@ REFUSED: list[tuple[Answer, str]] = [
     ({"tools": [{"type": "function"}]}, "tools"),
     ({"functions": [{"name": "f", "parameters": {"type": "array"}}]}, "functions[0].parameters.type='array'.*object"),
     ({"functions": [{"name": "f", "parameters": {"minProperties": 2}}]}, "functions[0].parameters"),
+    (
+        {"tools": [*tools("now"), {"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}]},
+        "tools[1].function.parameters: keyword not at #/not is not supported",
+    ),
 ]
 
 
