@@ -179,3 +179,10 @@ def test_thoughts_stay_where_the_page_has_no_place_for_them(tmp_path: Path) -> N
     assert choice["message"]["content"] == "<think>Hm.</think>Yes."
     (choice,) = chat(model, body, "nebius")["choices"]
     assert (choice["message"]["reasoning"], choice["message"]["content"]) == ("Hm.", "Yes.")
+
+
+def test_a_form_begins_behind_a_thought(tmp_path: Path) -> None:
+    model = thinker(tmp_path, "<think>Hm.</think>Yes.")
+    body = {"messages": [{"role": "user", "content": "x"}], "temperature": 0, "guided_choice": ["Yes.", "No."]}
+    (choice,) = chat(model, body)["choices"]
+    assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("Hm.", "Yes.")

@@ -154,6 +154,14 @@ def test_other_names_mean_the_same() -> None:
         assert complete(MODEL, body, "scale")["usage"]["completion_tokens"] == 3
 
 
+def test_top_logprobs_need_logprobs() -> None:
+    for fields in ({}, {"logprobs": False}, {"logprobs": None}):
+        with pytest.raises(ParameterError, match="needs logprobs: true"):
+            complete(MODEL, once(top_logprobs=1, **fields), "scale")
+        with pytest.raises(ParameterError, match="needs logprobs: true"):
+            chat(MODEL, ask(top_logprobs=0, **fields))
+
+
 def test_token_limits_that_differ() -> None:
     body = once(max_tokens=5, max_new_tokens=2, max_completion_tokens=4)
     lowest = complete(MODEL, body, read_as("scale", token_limits="lowest"))
