@@ -183,6 +183,43 @@ def test_vendors_gate_fields_in_strict_mode(fields: dict[str, Any], vendor: str)
         assert taken("scale", asked("scale", model=model, **fields), strict) is wanted
 
 
+@pytest.mark.parametrize(
+    ("field", "right", "wrong"),
+    [
+        ("stop", ["a"] * 4, ["a"] * 5),
+        ("stop", ["a"], []),
+        ("stop", "a", ""),
+        ("stop_sequences", ["a"] * 4, ["a"] * 5),
+        ("guided_choice", ["a"], []),
+        ("guided_regex", "a", ""),
+        ("messages", [{"role": "user", "content": "Hi."}], []),
+        ("messages", [{"role": "user", "content": "Hi."}], [{"role": "wizard", "content": "Hi."}]),
+        ("messages", [{"role": "user", "content": "Hi."}], [{"content": "Hi."}]),
+        ("prompt", "Hi.", ""),
+        ("stream_options", {"include_usage": True}, {"include_usage": "yes"}),
+        ("response_format", {"type": "text"}, {"type": "xml"}),
+        ("tool_choice", "none", "perhaps"),
+        ("modalities", ["text"], ["text", "audio"]),
+        ("audio", None, {"voice": "x"}),
+    ],
+)
+@pytest.mark.parametrize("name", PAGES)
+def test_lengths_and_what_lies_inside(name: str, field: str, right: Any, wrong: Any) -> None:
+    on_page, beside, _ = WHO[field]
+    if name in on_page or name in beside:
+        extra = COMPANIONS.get(field, {})
+        assert taken(name, asked(name, **extra, **{field: right}), False)
+        assert not taken(name, asked(name, **extra, **{field: wrong}), False)
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [5, 6], [[5], [6]]])
+def test_four_forms_of_a_prompt(prompt: Any) -> None:
+    """C17: Novita's text names four where its type says string; Scale takes one text."""
+    assert [taken("novita", asked("novita", prompt=prompt), strict) for strict in (False, True)] == [True, False]
+    assert [taken("scale", asked("scale", prompt=prompt), strict) for strict in (False, True)] == [False, False]
+    assert not taken("novita", asked("novita", prompt=[]), False)
+
+
 def test_typed_fields_are_all_of_the_matrix() -> None:
     with_structure = {"messages", "prompt", "stream_options", "tools", "tool_choice", "logprobs"}
     unknown_to_all = {field for field, (on_page, beside, _) in WHO.items() if not on_page | beside}
