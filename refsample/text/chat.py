@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ MAX_CHARACTERS = 4_000_000
 """A template that writes more than this is refused: no context is that long."""
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
+_KIND_TESTS = ("string", "iterable", "sequence", "mapping")
 _RENDER_ERRORS = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -107,6 +108,21 @@ def _compile(source: str, clock: Clock, origin: str) -> jinja2.Template:
         raise CorruptFileError(f"{origin}: chat template, line {error.lineno}: {error.message}") from error
 
 
+def _reads_parts(source: str) -> bool:
+    """Whether a template walks through content without asking whether it is text: of a text it would show nothing."""
+    tree = jinja2.Environment(extensions=[_Generation, jinja2.ext.loopcontrols]).parse(source)
+    walks = False
+    for loop in tree.find_all(jinja2.nodes.For):
+        over = loop.iter
+        if isinstance(over, jinja2.nodes.Getitem) and isinstance(over.arg, jinja2.nodes.Const):
+            walks = walks or over.arg.value == "content"
+        elif isinstance(over, jinja2.nodes.Getattr):
+            walks = walks or over.attr == "content"
+        elif isinstance(over, jinja2.nodes.Name):
+            walks = walks or over.name == "content"
+    return walks and not any(test.name in _KIND_TESTS for test in tree.find_all(jinja2.nodes.Test))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChatTemplate:
     """One compiled template; `named` holds the folder's other templates by their names."""
@@ -118,6 +134,8 @@ class ChatTemplate:
     specials: Mapping[str, str]
     """`bos_token`, `eos_token`, ... as the template may write them."""
     named: Mapping[str, ChatTemplate] = field(default_factory=dict)
+    reads_parts: bool = False
+    """It reads content as a list of parts only, so a text is handed to it as one part, as vLLM does."""
 
     def render(
         self,
@@ -151,6 +169,8 @@ class ChatTemplate:
             rule = "cannot be combined with add_generation_prompt: that would open a new message"
             raise ParameterError("continue_final_message", True, rule)
         turns = [_message(message, f"messages[{index}]") for index, message in enumerate(_checked(messages))]
+        if self.reads_parts:
+            turns = [_in_parts(turn) for turn in turns]
         last = _mark_end(turns, self.source) if continue_final_message else ""
         values = {
             **self.specials,
@@ -198,6 +218,11 @@ def _message(message: Mapping[str, object], place: str) -> dict[str, object]:
         kept["tool_calls"] = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
     reasoning = next((kept[name] for name in _REASONING if name in kept), None)
     return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
+
+
+def _in_parts(turn: dict[str, object]) -> dict[str, object]:
+    content = turn.get("content")
+    return {**turn, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else turn
 
 
 def _call(call: object, place: str) -> object:
@@ -258,9 +283,13 @@ def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate 
         return None
     specials = special_texts(config)
     compiled = {name: _compile(source, clock, str(folder)) for name, source in sources.items()}
-    plain = {name: ChatTemplate(name, sources[name], compiled[name], specials) for name in sources}
+    plain = {
+        name: ChatTemplate(name, source, compiled[name], specials, reads_parts=_reads_parts(source))
+        for name, source in sources.items()
+    }
     others = {name: template for name, template in plain.items() if name != "default"}
-    return ChatTemplate("default", sources.get("default", ""), compiled.get("default"), specials, others)
+    default = plain.get("default", ChatTemplate("default", "", None, specials))
+    return replace(default, named=others)
 
 
 def _sources(folder: Path) -> dict[str, str]:

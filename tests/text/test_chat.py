@@ -129,6 +129,21 @@ def test_a_last_message_and_a_new_one(tmp_path: Path) -> None:
     assert loaded.render(MESSAGES[:1], add_generation_prompt=False) == "[user]Hi <b></s>\n"
 
 
+def test_a_template_that_reads_parts_gets_parts(tmp_path: Path) -> None:
+    """A text would show nothing where only parts are read; where both are, it stays a text, as in transformers."""
+    for walk in ("m.content", "m['content']"):
+        source = "{% for m in messages %}{% for p in " + walk + " %}<{{ p.text }}>{% endfor %}{% endfor %}"
+        assert template(tmp_path, source).render(MESSAGES[:1]) == "<Hi <b>>"
+    aliased = (
+        "{% for m in messages %}{% set content = m.content %}{% for p in content %}{{ p.text }}{% endfor %}{% endfor %}"
+    )
+    assert template(tmp_path, aliased).render(MESSAGES[:1]) == "Hi <b>"
+    either = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
+{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}"
+    loaded = template(tmp_path, either)
+    assert not loaded.reads_parts and loaded.render(MESSAGES[:1]) == "Hi <b>"
+
+
 REFUSALS = [
     ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
     ("{{ messages[0].content.missing.deeper }}", "no attribute 'missing'"),
