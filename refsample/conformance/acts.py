@@ -75,6 +75,11 @@ def _answered(
     return judge(choice, answer)
 
 
+def _asker(session: Session, page: Page) -> Callable[..., tuple[Exchange, Answer | None]]:
+    """A page may keep fields for some vendors' models: whether this is one, nobody here knows."""
+    return session.ask_beyond if "printed" in page.readings("vendor_rules") else session.ask
+
+
 def _refusal(exchange: Exchange) -> Seen:
     return ("rejected" if 400 <= exchange.status < 500 else "unknown"), error_text(exchange)
 
@@ -107,7 +112,7 @@ def _fits_schema(text: str) -> bool:
 
 def _tools(session: Session, page: Page) -> Seen:
     fields: dict[str, Any] = {"tools": [TOOL], **({"tool_choice": "required"} if page.takes("tool_choice") else {})}
-    exchange, answer = session.ask(page.kind, ASK, **session.greedy(page.kind, 128), **fields)
+    exchange, answer = _asker(session, page)(page.kind, ASK, **session.greedy(page.kind, 128), **fields)
     choice = first(answer)
     if choice is None:
         return _refusal(exchange)
@@ -168,7 +173,8 @@ def _taken(means: str, value: Any) -> Act:
     """Nothing is to be seen of it but that it is taken."""
 
     def see(session: Session, page: Page) -> Seen:
-        exchange, answer = session.ask(page.kind, "Hello", max_tokens=1, **{means: value})
+        least = session.limit(page.kind, 1)
+        exchange, answer = _asker(session, page)(page.kind, "Hello", max_tokens=least, **{means: value})
         return ("honoured", "taken") if answer is not None else _refusal(exchange)
 
     return Act(means, see)

@@ -31,7 +31,9 @@ def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, k
     Where the text is the reference's to its end, usage has to count the reference's tokens.
     """
     tally = Tally([h.name for h in oracle.faults], list(KERNELS), DECIDED)
-    unread, fields, limit = 0, session.law_fields({"temperature": 0.0}), session.limit(kind, budget.length)
+    asked = session.greedy(kind, budget.length)
+    limit = asked.pop("max_tokens")
+    unread, fields = 0, session.law_fields(asked)
     counts: list[tuple[int, int]] = []
     for text in prompts.texts(budget.transcripts):
         if session.exhausted:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from refsample.conformance.page import Kind, Page
+from refsample.conformance.page import STEP, Kind, Page
 from refsample.conformance.transcript import Answer, read_answer, read_stream
 from refsample.conformance.transport import Endpoint, Exchange
 from refsample.errors import EndpointError
@@ -127,8 +127,11 @@ class Session:
         return int(self.target.pages[kind].near("max_tokens", count))
 
     def greedy(self, kind: Kind, count: int) -> dict[str, Any]:
-        """Fields of an answer without chance, or with as little as the page allows."""
-        return {"max_tokens": self.limit(kind, count), "temperature": self.target.pages[kind].near("temperature", 0)}
+        """Fields of an answer without chance. Where temperature 0 is off the page, a tiny top_p leaves one token."""
+        page = self.target.pages[kind]
+        cold = page.near("temperature", 0)
+        least = {"top_p": page.near("top_p", STEP)} if cold > 0 and page.takes("top_p") else {}
+        return {"max_tokens": self.limit(kind, count), "temperature": cold, **least}
 
     def law_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a law probe, everything that the endpoint takes set explicitly, numbers inside the page."""

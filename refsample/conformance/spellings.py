@@ -11,15 +11,18 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refsample.conformance.evidence import IMPOSSIBLE
 from refsample.conformance.oracle import (
     HONEST,
     OTHER_MODEL,
     SLACK_SIGMAS,
+    TWIN,
     Context,
     Floats,
     Hypothesis,
@@ -27,12 +30,16 @@ from refsample.conformance.oracle import (
     blurred,
     precision_of,
 )
+from refsample.generation.behaviour import applied
+from refsample.model.cache import Cache
 from refsample.sampling.params import SamplingParams
 
-SPAN = 24
+SPAN = 3
 """Characters of an answer that are scored."""
-RARE = 1e-4
-"""Share of what was found already below which a beginning is not followed any further."""
+RARE = 0.03
+"""Share of what was found, under every hypothesis, below which what is still open is left aside."""
+FEW = 32
+"""Special tokens without text that are spelled like others; more of them would be too many beginnings."""
 NODES = 64
 """Beginnings that are followed at most."""
 
@@ -51,6 +58,9 @@ class Odds:
     proof: str | None = None
 
 
+Last = Literal["any", "end", "fragment"]
+
+
 class Speller:
     """Scores texts of answers under one setting, with the laws it needed kept."""
 
@@ -60,20 +70,37 @@ class Speller:
         tokenizer = oracle.model.tokenizer
         ids = range(oracle.model.config.vocab_size)
         self._hidden = np.array([i >= tokenizer.vocab_size or tokenizer.is_special(i) for i in ids])  # [V]
+        unseen = [i for i in ids if self._hidden[i] and i not in oracle.model.config.eos_token_ids]
+        self._unseen = unseen if len(unseen) <= FEW else []
+        """Tokens without text that do not end it; where there are many, they are left aside."""
         shown = [i for i in ids if not self._hidden[i] and tokenizer.token_bytes(i)]
         self._sorted = sorted((tokenizer.token_bytes(i), i) for i in shown)
         self._keys = [raw for raw, _ in self._sorted]
+        fragments = [(raw, i) for raw, i in self._sorted if "\ufffd" in raw.decode("utf-8", "replace")]
+        self._fragments = [i for raw, i in fragments if raw.decode("utf-8", "replace")[0] == "\ufffd"]
         self._longest = max(map(len, self._keys), default=1)
         self._ends = list(oracle.model.config.eos_token_ids)
+        keys = [_key(h, params, oracle) for h in self.hypotheses]
+        firsts = sorted({keys.index(key) for key in keys})
+        self._distinct = [self.hypotheses[at] for at in firsts]
+        self._place = [firsts.index(keys.index(key)) for key in keys]
         self._first: dict[tuple[int, ...], Floats] = {}
         """Laws of first tokens by prompt: the only ones that several answers share."""
+        self._prompts: dict[tuple[tuple[int, ...], str], tuple[Cache, NDArray[np.float32]]] = {}
+        self._seen: tuple[tuple[int, ...], dict[tuple[tuple[int, ...], str], NDArray[np.float32]]] = ((), {})
+        """The last prompt, and the logits of what was spelled after it."""
 
     def odds(self, context: Context, text: str, ended: bool) -> Odds | None:
-        """Odds of an answer's text; `ended`: by the model itself. None: it was cut short, or holds half characters."""
-        if "\ufffd" in text or (len(text) <= SPAN and not ended):
+        """Odds of an answer's text; `ended`: by the model itself. None: a limit cut it short.
+
+        Half a character ends what is scored: the event is then that a fragment of one comes after this text.
+        """
+        begun, broken, _ = text[:SPAN].partition("\ufffd")
+        if not broken and len(text) <= SPAN and not ended:
             return None
-        wanted = text[:SPAN].encode()
-        found, open_still = self._search(context.ids, wanted, whole=len(text) <= SPAN)
+        wanted = begun.encode()
+        last: Last = "fragment" if broken else "end" if len(text) <= SPAN else "any"
+        found, open_still = self._search(context.ids, wanted, last)
         names = [h.name for h in self.hypotheses]
         lower, upper = dict(zip(names, found, strict=True)), dict(zip(names, found + open_still, strict=True))
         honest, proof = upper[HONEST], None
@@ -84,27 +111,29 @@ class Speller:
         nulls = {h.name: upper[h.name] for h in self.oracle.nulls if h.name != HONEST}
         return Odds(honest, {h.name: lower[h.name] for h in self.oracle.faults}, nulls, proof)
 
-    def _search(self, prompt: tuple[int, ...], wanted: bytes, whole: bool) -> tuple[Floats, Floats]:
-        """(probability found, probability of what was left aside) [J] of texts that begin with, or are, `wanted`."""
+    def _search(self, prompt: tuple[int, ...], wanted: bytes, last: Last) -> tuple[Floats, Floats]:
+        """(probability found, probability of what was left aside) [J] of texts that are `wanted` and then `last`."""
         found = np.zeros(len(self.hypotheses))  # [J]
         aside = np.zeros(len(self.hypotheses))  # [J]
         heap: list[Beginning] = [(-1.0, (), 0, np.ones(len(self.hypotheses)))]
         for _ in range(NODES):
-            if not heap or -heap[0][0] < RARE * float(found.max()):
+            if not heap or (sum(entry[-1] for entry in heap) <= RARE * found).all():
                 break
             _, path, at, mass = heapq.heappop(heap)
             laws = mass[:, None] * self._law(prompt, path)  # [J, V]
             ends = laws[:, self._ends].sum(axis=1)
-            aside += laws[:, self._hidden].sum(axis=1) - ends
+            for token in self._unseen:
+                self._push(heap, (*path, token), at, laws[:, token])
+            aside += laws[:, self._hidden].sum(axis=1) - ends - laws[:, self._unseen].sum(axis=1)
             if at == len(wanted):
-                found += ends
+                found += ends if last == "end" else laws[:, self._fragments].sum(axis=1)
                 continue
             rest = wanted[at:]
             for place in range(bisect_left(self._keys, rest), len(self._keys)):
                 raw, token = self._sorted[place]
                 if not raw.startswith(rest):
                     break
-                if not whole:
+                if last == "any":
                     found += laws[:, token]
                 elif raw == rest:
                     self._push(heap, (*path, token), len(wanted), laws[:, token])
@@ -126,16 +155,35 @@ class Speller:
         """Law [J, V] of the token after prompt and path under every hypothesis."""
         if not path and prompt in self._first:
             return self._first[prompt]
-        laws: Floats = np.stack([self._one(h, prompt, path) for h in self.hypotheses])  # [J, V]
+        distinct = [self._one(h, prompt, path) for h in self._distinct]
+        laws: Floats = np.stack(distinct)[self._place]  # [J, V]
         if not path:
             self._first[prompt] = laws
         return laws
 
     def _one(self, hypothesis: Hypothesis, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
         behaviour = hypothesis.behaviour or self.oracle.honest
-        logits = self.oracle.last_logits((*prompt, *path), precision_of(behaviour))
+        logits = self._logits(prompt, path, precision_of(behaviour))
         seen = blurred(logits) if hypothesis.name == OTHER_MODEL else logits
         return self.oracle.distribution(seen, self.params, behaviour, prompt, path).probs
+
+    def _logits(self, prompt: tuple[int, ...], path: tuple[int, ...], precision: str) -> NDArray[np.float32]:
+        """Raw logits [V] after prompt and path; the prompt goes through the model once."""
+        if (path, precision) in self._seen[1] and self._seen[0] == prompt:
+            return self._seen[1][path, precision]
+        if self._seen[0] != prompt:
+            self._seen = (prompt, {})
+        transformer = self.oracle.model.transformer_for(precision)
+        if (prompt, precision) not in self._prompts:
+            cache = transformer.new_cache(len(prompt))
+            first = transformer.forward([(np.asarray(prompt, np.int64), cache)])[0][0]
+            self._prompts[prompt, precision] = (cache, first)
+        cache, logits = self._prompts[prompt, precision]
+        if path:
+            logits = transformer.forward([(np.asarray(path, np.int64), cache)])[0][0]
+            cache.truncate(len(prompt))
+        self._seen[1][path, precision] = logits
+        return logits
 
     def _softened(self, prompt: tuple[int, ...], wanted: bytes) -> float:
         """Honest probability of the usual spelling where tokens stand outside the support, within kernel noise."""
@@ -145,8 +193,17 @@ class Speller:
             path = tuple(ids[:at])
             share = float(self._law(prompt, path)[0, token])
             if share <= 0.0:
-                base = self.oracle.last_logits((*prompt, *path), HONEST)
-                slack = SLACK_SIGMAS * self.oracle.sigma((*prompt, *path))
+                base, twin = (self._logits(prompt, path, name) for name in (HONEST, TWIN))
+                slack = SLACK_SIGMAS * self.oracle.noise(base, twin)
                 share = self.oracle.softened(base, self.params, [token], slack, prompt, path)
             product *= share
         return product
+
+
+def _key(hypothesis: Hypothesis, params: SamplingParams, oracle: Oracle) -> object:
+    """What the law under a hypothesis depends on: under most settings most faults change nothing."""
+    if hypothesis.behaviour is None:
+        return OTHER_MODEL
+    behaviour = hypothesis.behaviour
+    semantics = replace(behaviour.semantics, logprob_stage=oracle.honest.semantics.logprob_stage)
+    return repr((applied(params, behaviour), semantics, precision_of(behaviour)))
