@@ -2,7 +2,8 @@
 
 Arguments are passed on as they were written, never parsed and written again, so a stream joined is the whole answer.
 An answer that ends inside a call shows the part of its arguments that there is, as OpenAI's does, and keeps the reason
-why it ended (length, or a stop string's stop): only where every call is complete is the reason `tool_calls`.
+why it ended (length, or a stop string's stop): only where every call is complete is the reason `tool_calls`. It is so
+for a call that was forced by name too, where OpenAI and vLLM say `stop`: nothing else tells that the call is whole.
 What ends before its name is known is not shown: it was to be a call. Text that is no call is content.
 """
 
