@@ -1,9 +1,11 @@
-"""How often the verifier is right: honest and faulty servers, one verification per probe seed, over HTTP.
+"""How often the verifier is right: honest and faulty servers of every page, one verification per probe seed, over HTTP.
 
-For each fault `refsample serve --fault NAME` runs as a process of its own on loopback and is verified with probe seeds
-0, 1, ...; results go to a JSON lines file, so a run that was stopped goes on where it was. The table shows medians.
+For each page and fault `refsample serve --spec PAGE --fault NAME` runs as a process of its own on loopback and is
+verified with probe seeds 0, 1, ...; a page is asked for the faults only that its fields can show. Results go to a JSON
+lines file, so a run that was stopped goes on where it was. The tables show medians.
 
-    python bench/verifier.py --seeds 20 --honest 100 --out bench/results/verifier.jsonl
+    python bench/verifier.py --specs openai --seeds 20 --honest 100 --out bench/results/verifier.jsonl
+    python bench/verifier.py --seeds 20 --honest 20 --jobs 2
 """
 
 from __future__ import annotations
@@ -20,22 +22,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import refsample
-from refsample.conformance.faults import FAULTS
+from refsample.conformance.faults import FAULTS, shows
 from refsample.conformance.verify import verify
 from refsample.generation.model import Model
+from refsample.spec.provider import provider, providers
 
 HONEST = "(honest)"
 
 
 @contextmanager
-def served(fault: str) -> Iterator[str]:
-    """URL of a server process that serves the embedded model with a fault, or honestly."""
-    command = [sys.executable, "-m", "refsample", "serve", "--port", "0"]
+def served(fault: str, spec: str = "openai") -> Iterator[str]:
+    """URL of a server process that serves the embedded model as a page does, with a fault or honestly."""
+    command = [sys.executable, "-m", "refsample", "serve", "--port", "0", "--spec", spec]
     command += [] if fault == HONEST else ["--fault", fault]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
     assert process.stdout is not None
@@ -53,12 +58,13 @@ def served(fault: str) -> Iterator[str]:
         process.wait(timeout=20)
 
 
-def one(url: str, fault: str, seed: int, profile: str, model: Model) -> dict[str, Any]:
+def one(url: str, spec: str, fault: str, seed: int, profile: str, model: Model) -> dict[str, Any]:
     """One verification as a row."""
     start = time.perf_counter()
-    report = verify(url, model, profile=profile, seed=seed)
+    report = verify(url, model, spec, profile=profile, seed=seed, model=model.name)
     decided = [(c.decided_after, c.id) for c in report.checks if c.verdict == "inconsistent" and c.decided_after]
     return {
+        "spec": spec,
         "fault": fault,
         "seed": seed,
         "profile": profile,
@@ -83,10 +89,12 @@ def named(row: dict[str, Any]) -> bool:
     return found(row) and row["named"] == row["fault"]
 
 
-def of_run(rows: Sequence[dict[str, Any]], profile: str, seeds: int, honest: int) -> list[dict[str, Any]]:
-    """The rows that one run is about: a file may hold other profiles and further seeds."""
-    limit = {HONEST: honest}
-    return [r for r in rows if r["profile"] == profile and r["seed"] < limit.get(r["fault"], seeds)]
+def of_run(rows: Sequence[dict[str, Any]], options: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
+    """The rows of one page that one run is about: a file may hold other profiles and further seeds."""
+    wanted = {HONEST, *options.faults}
+    here = [r for r in rows if r.get("spec", "openai") == spec and r["profile"] == options.profile]
+    limits = {fault: options.honest if fault == HONEST else options.seeds for fault in wanted}
+    return [r for r in here if r["fault"] in wanted and r["seed"] < limits[r["fault"]]]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -106,36 +114,62 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def work(spec: str, fault: str, seeds: Sequence[int], profile: str, out: Path) -> None:
+    """The missing verifications of one page and fault, against one server process."""
+    model = refsample.load("tiny")
+    with served(fault, spec) as url:
+        for seed in seeds:
+            row = one(url, spec, fault, seed, profile, model)
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{spec} {fault} {seed}: {row['verdict']} {row['named'] or ''} {row['seconds']} s", file=sys.stderr)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def judge(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> bool:
+    """Print a table for each page, and whether the acceptance bounds hold: 1 alarm in 100, 19 of 20 named."""
+    runs = alarms = 0
+    missed: list[str] = []
+    for spec in options.specs:
+        mine = of_run(rows, options, spec)
+        print(f"\n{spec}\n\n{table(mine)}")
+        honest = [r for r in mine if r["fault"] == HONEST]
+        runs, alarms = runs + len(honest), alarms + sum(map(found, honest))
+        for fault in options.faults:
+            its = [r for r in mine if r["fault"] == fault]
+            if sum(not named(r) for r in its) > len(its) // 20:
+                missed.append(f"{spec}/{fault}")
+    print(f"\nhonest alarms: {alarms} of {runs}; faults below 95 %: {', '.join(missed) or 'none'}")
+    return not missed and alarms <= max(1, 3 * runs // 100)
+
+
 def main() -> int:
-    """Run what is missing, print the table; exit code 1 where an acceptance bound is missed."""
+    """Run what is missing, print the tables; exit code 1 where an acceptance bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--specs", nargs="*", default=list(providers()))
     parser.add_argument("--seeds", type=int, default=20, help="probe seeds per fault")
-    parser.add_argument("--honest", type=int, default=100, help="probe seeds of the honest server")
+    parser.add_argument("--honest", type=int, default=20, help="probe seeds of the honest servers")
     parser.add_argument("--profile", default="standard")
     parser.add_argument("--faults", nargs="*", default=list(FAULTS))
+    parser.add_argument("--jobs", type=int, default=1, help="pages and faults at a time, each in a process of its own")
     parser.add_argument("--out", type=Path, default=Path("bench/results/verifier.jsonl"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    model = refsample.load("tiny")
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = {(r["fault"], r["seed"], r["profile"]) for r in rows}
-    for fault, seeds in ((HONEST, options.honest), *((f, options.seeds) for f in options.faults)):
-        missing = [s for s in range(seeds) if (fault, s, options.profile) not in done]
-        if not missing:
-            continue
-        with served(fault) as url, options.out.open("a") as file:
-            for seed in missing:
-                row = one(url, fault, seed, options.profile, model)
-                rows.append(row)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                print(f"{fault} {seed}: {row['verdict']} {row['named'] or ''} {row['seconds']} s", file=sys.stderr)
-    rows = of_run(rows, options.profile, options.seeds, options.honest)
-    print(table(rows))
-    alarms = sum(found(r) for r in rows if r["fault"] == HONEST)
-    missed = [f for f in options.faults if sum(not named(r) for r in rows if r["fault"] == f) > options.seeds // 20]
-    print(f"\nhonest alarms: {alarms} of {options.honest}; faults below 95 %: {', '.join(missed) or 'none'}")
-    return 1 if missed or alarms > 3 * options.honest / 100 else 0
+    done = {(r.get("spec", "openai"), r["fault"], r["seed"], r["profile"]) for r in read(options.out)}
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        pending = []
+        for spec in options.specs:
+            shown = [f for f in options.faults if shows(FAULTS[f], provider(spec))]
+            for fault, seeds in ((HONEST, options.honest), *((f, options.seeds) for f in shown)):
+                missing = [s for s in range(seeds) if (spec, fault, s, options.profile) not in done]
+                if missing:
+                    pending.append(pool.submit(work, spec, fault, missing, options.profile, options.out))
+        for future in pending:
+            future.result()
+    return 0 if judge(read(options.out), options) else 1
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ SPAN = 3
 """Characters of an answer that are scored."""
 RARE = 0.03
 """Share of what was found, under every hypothesis, below which what is still open is left aside."""
+PROGRESS = 100.0
+"""What a byte spelled is worth when the next beginning is chosen: else rare texts would never be reached."""
+MEMORY = 64 << 20
+"""Bytes of laws that are kept for other answers to the same prompt."""
 FEW = 32
 """Special tokens without text that are spelled like others; more of them would be too many beginnings."""
 NODES = 64
@@ -45,7 +49,7 @@ NODES = 64
 
 
 Beginning = tuple[float, tuple[int, ...], int, Floats]
-"""Minus the largest probability, ids so far, bytes spelled, probability under every hypothesis [J]."""
+"""Minus its worth, ids so far, bytes spelled, probability under every distinct hypothesis [J]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +80,14 @@ class Speller:
         shown = [i for i in ids if not self._hidden[i] and tokenizer.token_bytes(i)]
         self._sorted = sorted((tokenizer.token_bytes(i), i) for i in shown)
         self._keys = [raw for raw, _ in self._sorted]
-        fragments = [(raw, i) for raw, i in self._sorted if "\ufffd" in raw.decode("utf-8", "replace")]
-        self._fragments = [i for raw, i in fragments if raw.decode("utf-8", "replace")[0] == "\ufffd"]
+        self._fragments = [i for raw, i in self._sorted if _breaks(raw)]
         self._longest = max(map(len, self._keys), default=1)
         self._ends = list(oracle.model.config.eos_token_ids)
         keys = [_key(h, params, oracle) for h in self.hypotheses]
         firsts = sorted({keys.index(key) for key in keys})
         self._distinct = [self.hypotheses[at] for at in firsts]
         self._place = [firsts.index(keys.index(key)) for key in keys]
-        self._first: dict[tuple[int, ...], Floats] = {}
-        """Laws of first tokens by prompt: the only ones that several answers share."""
+        self._laws: dict[tuple[tuple[int, ...], tuple[int, ...]], Floats] = {}
         self._prompts: dict[tuple[tuple[int, ...], str], tuple[Cache, NDArray[np.float32]]] = {}
         self._seen: tuple[tuple[int, ...], dict[tuple[tuple[int, ...], str], NDArray[np.float32]]] = ((), {})
         """The last prompt, and the logits of what was spelled after it."""
@@ -101,8 +103,8 @@ class Speller:
         wanted = begun.encode()
         last: Last = "fragment" if broken else "end" if len(text) <= SPAN else "any"
         found, open_still = self._search(context.ids, wanted, last)
-        names = [h.name for h in self.hypotheses]
-        lower, upper = dict(zip(names, found, strict=True)), dict(zip(names, found + open_still, strict=True))
+        lower = {h.name: float(found[at]) for h, at in zip(self.hypotheses, self._place, strict=True)}
+        upper = {h.name: float((found + open_still)[at]) for h, at in zip(self.hypotheses, self._place, strict=True)}
         honest, proof = upper[HONEST], None
         if lower[HONEST] <= 0.0:
             honest = max(honest, self._softened(context.ids, wanted))
@@ -113,18 +115,20 @@ class Speller:
 
     def _search(self, prompt: tuple[int, ...], wanted: bytes, last: Last) -> tuple[Floats, Floats]:
         """(probability found, probability of what was left aside) [J] of texts that are `wanted` and then `last`."""
-        found = np.zeros(len(self.hypotheses))  # [J]
-        aside = np.zeros(len(self.hypotheses))  # [J]
-        heap: list[Beginning] = [(-1.0, (), 0, np.ones(len(self.hypotheses)))]
+        found, aside, waiting = (np.zeros(len(self._distinct)) for _ in range(3))  # [J]
+        heap: list[Beginning] = []
+        waiting += self._push(heap, (), 0, np.ones(len(self._distinct)))
         for _ in range(NODES):
-            if not heap or (sum(entry[-1] for entry in heap) <= RARE * found).all():
+            if not heap or (waiting <= RARE * found).all():
                 break
             _, path, at, mass = heapq.heappop(heap)
+            waiting -= mass
             laws = mass[:, None] * self._law(prompt, path)  # [J, V]
             ends = laws[:, self._ends].sum(axis=1)
             for token in self._unseen:
-                self._push(heap, (*path, token), at, laws[:, token])
-            aside += laws[:, self._hidden].sum(axis=1) - ends - laws[:, self._unseen].sum(axis=1)
+                waiting += self._push(heap, (*path, token), at, laws[:, token])
+            special = laws[:, self._hidden].sum(axis=1) - ends - laws[:, self._unseen].sum(axis=1)
+            aside += np.maximum(0.0, special)
             if at == len(wanted):
                 found += ends if last == "end" else laws[:, self._fragments].sum(axis=1)
                 continue
@@ -133,33 +137,30 @@ class Speller:
                 raw, token = self._sorted[place]
                 if not raw.startswith(rest):
                     break
-                if last == "any":
+                if last == "any" or (last == "fragment" and _breaks(raw[len(rest) :])):
                     found += laws[:, token]
                 elif raw == rest:
-                    self._push(heap, (*path, token), len(wanted), laws[:, token])
+                    waiting += self._push(heap, (*path, token), len(wanted), laws[:, token])
             for size in range(1, min(len(rest) - 1, self._longest) + 1):
                 place = bisect_left(self._keys, rest[:size])
                 while place < len(self._keys) and self._keys[place] == rest[:size]:
                     token = self._sorted[place][1]
-                    self._push(heap, (*path, token), at + size, laws[:, token])
+                    waiting += self._push(heap, (*path, token), at + size, laws[:, token])
                     place += 1
-        for *_, mass in heap:
-            aside += mass
-        return found, aside
+        return found, aside + np.maximum(0.0, waiting)
 
-    def _push(self, heap: list[Beginning], path: tuple[int, ...], at: int, mass: Floats) -> None:
+    def _push(self, heap: list[Beginning], path: tuple[int, ...], at: int, mass: Floats) -> Floats:
         if mass.max() > 0.0:
-            heapq.heappush(heap, (-float(mass.max()), path, at, mass))
+            heapq.heappush(heap, (-float(mass.max()) * PROGRESS**at, path, at, mass))
+        return mass
 
     def _law(self, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
-        """Law [J, V] of the token after prompt and path under every hypothesis."""
-        if not path and prompt in self._first:
-            return self._first[prompt]
-        distinct = [self._one(h, prompt, path) for h in self._distinct]
-        laws: Floats = np.stack(distinct)[self._place]  # [J, V]
-        if not path:
-            self._first[prompt] = laws
-        return laws
+        """Law [J, V] of the token after prompt and path under every hypothesis that differs from the others here."""
+        if (prompt, path) not in self._laws:
+            if sum(laws.nbytes for laws in self._laws.values()) > MEMORY:
+                self._laws.clear()
+            self._laws[prompt, path] = np.stack([self._one(h, prompt, path) for h in self._distinct])  # [J, V]
+        return self._laws[prompt, path]
 
     def _one(self, hypothesis: Hypothesis, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
         behaviour = hypothesis.behaviour or self.oracle.honest
@@ -198,6 +199,11 @@ class Speller:
                 share = self.oracle.softened(base, self.params, [token], slack, prompt, path)
             product *= share
         return product
+
+
+def _breaks(raw: bytes) -> bool:
+    """Whether bytes begin with what is no whole character."""
+    return raw.decode("utf-8", "replace").startswith("\ufffd")
 
 
 def _key(hypothesis: Hypothesis, params: SamplingParams, oracle: Oracle) -> object:
