@@ -43,7 +43,7 @@ def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, k
         if answer is None or not answer.choices:
             yield Finding(replace(GREEDY, evidence=error_text(exchange)), tally.evidence())
             return
-        choice = answer.choices[0]
+        choice = replace(answer.choices[0], text=oracle.text_of(answer.choices[0], ids))
         if choice.finish_reason == "content_filter":
             unread += 1
             continue

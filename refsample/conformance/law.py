@@ -112,7 +112,8 @@ def _draw(
         if context.text not in known:
             known[context.text] = laws_of(oracle, context, sampling_params(fields), setting.best_of)
         laws = known[context.text]
-        texts = [choice.text for choice in answer.choices if choice.finish_reason != "content_filter"]
+        drawn = [choice for choice in answer.choices if choice.finish_reason != "content_filter"]
+        texts = [oracle.text_of(choice, context.ids) for choice in drawn]
         if copied(oracle, laws, texts):
             copies, texts = copies + 1, texts[:1]
         for text in texts:
@@ -152,9 +153,10 @@ def _read(
             failed = error_text(exchange)
             break
         choice = answer.choices[0]
-        odds = spellers[repr(params)].odds(context, choice.text, choice.finish_reason == "stop")
+        text = oracle.text_of(choice, context.ids)
+        odds = spellers[repr(params)].odds(context, text, choice.finish_reason == "stop")
         if odds is None:
-            unread.append(choice.text)
+            unread.append(text)
             continue
         gains = {name: bet(q, odds.honest) for name, q in odds.faults.items()}
         nulls = {n: math.log(q / odds.honest) if q > 0 else -math.inf for n, q in odds.nulls.items()}

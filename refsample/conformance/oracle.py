@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.conformance.faults import FAULTS, Fault
+from refsample.conformance.transcript import Choice
 from refsample.generation.behaviour import Behaviour, applied
 from refsample.generation.model import Model
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
+from refsample.text.reasoning import find_marks, join
 
 Floats = NDArray[np.float64]
 
@@ -64,6 +66,14 @@ class Oracle:
         )
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
         self._classes()
+
+    def text_of(self, choice: Choice, ids: Sequence[int]) -> str:
+        """All that a choice says after the prompt `ids`: with its thought, as the model wrote it."""
+        marks = None if choice.thought is None else find_marks(self.model.template, self.model.tokenizer, ids)
+        if marks is None:
+            return choice.text
+        unfinished = not choice.text and choice.finish_reason == "length"
+        return join(choice.thought, None if unfinished else choice.text, marks)
 
     def _classes(self) -> None:
         tokenizer = self.model.tokenizer

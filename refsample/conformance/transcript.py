@@ -43,6 +43,8 @@ class Choice:
     logprobs_shape: str | None
     role: str | None = None
     """Who speaks, as a message or the first chunk of a stream says."""
+    thought: str | None = None
+    """What the endpoint split off as reasoning; `text` is then what came after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,14 @@ def _choice(entry: Mapping[str, Any], position: int) -> Choice:
     tokens, shape = read_tokens(entry.get("logprobs"))
     reason = _text(entry.get("finish_reason")) or None
     role = _text(_object(message).get("role")) or None
-    return Choice(position if index is None else index, _text(text), reason, tokens, shape, role)
+    thought = _thought(_object(message))
+    return Choice(position if index is None else index, _text(text), reason, tokens, shape, role, thought)
+
+
+def _thought(said: Mapping[str, Any]) -> str | None:
+    """The thought in a message or a delta, under either of its names."""
+    found = [said[name] for name in ("reasoning_content", "reasoning") if isinstance(said.get(name), str)]
+    return found[0] if found else None
 
 
 def read_answer(exchange: Exchange) -> Answer | None:
@@ -155,6 +164,7 @@ class _Growing:
     tokens: tuple[ReportedToken, ...] | None = None
     shape: str | None = None
     role: str | None = None
+    thought: str | None = None
     begun: bool = False
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -162,6 +172,8 @@ class _Growing:
         if not self.begun:
             self.begun, self.role = True, _text(_object(delta).get("role")) or None
         self.text += _text(entry.get("text") if delta is None else _object(delta).get("content"))
+        if (thought := _thought(_object(delta))) is not None:
+            self.thought = (self.thought or "") + thought
         self.finish_reason = _text(entry.get("finish_reason")) or self.finish_reason
         tokens, shape = read_tokens(entry.get("logprobs"))
         if tokens is not None:
@@ -189,5 +201,7 @@ def read_stream(exchange: Exchange) -> Answer | None:
         if isinstance(chunk.get("usage"), dict):
             usage = chunk["usage"]
             usage_events.append(len(entries))
-    choices = tuple(Choice(i, g.text, g.finish_reason, g.tokens, g.shape, g.role) for i, g in sorted(growing.items()))
+    choices = tuple(
+        Choice(i, g.text, g.finish_reason, g.tokens, g.shape, g.role, g.thought) for i, g in sorted(growing.items())
+    )
     return Answer(choices, usage, bool(events) and events[-1] == "[DONE]", tuple(usage_events))
