@@ -51,7 +51,7 @@ def test_every_spelling_counts(oracle: Oracle, context: Context, text: str, rare
     exact, found = spelled(oracle, context, text[:SPAN].encode()), odds(oracle, context, text)
     lower = found.faults["top_k_ignored"]  # no top_k was asked for: the honest law
     assert lower <= 1.1 * exact and found.honest >= exact and found.proof is None
-    assert rare or found.honest <= 1.5 * lower  # a text of 1e-17 is not worth the time: it says less then, nothing false
+    assert rare or found.honest <= 1.5 * lower  # a text of 1e-17 is not worth the time: it says less, nothing false
 
 
 def test_events_are_a_code_whose_probabilities_add_up_to_one(oracle: Oracle, context: Context) -> None:

@@ -6,13 +6,23 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
-from refsample.conformance.transport import UNANSWERED, Exchange, HttpEndpoint, Recorder, Recording, parse_json
+from refsample.conformance.transport import (
+    UNANSWERED,
+    Exchange,
+    HttpEndpoint,
+    Recorder,
+    Recording,
+    base_of,
+    parse_json,
+)
 from refsample.errors import EndpointError, ParameterError, RecordError
+from refsample.spec.provider import Auth
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 SEEN: list[tuple[str, str | None]] = []
@@ -220,3 +230,57 @@ def test_a_recorder_hands_on_each_exchange_as_it_comes_and_a_recording_notices_t
     recorder.send("POST", "/a")
     recording.finish()
     assert kept == [one, one]
+
+
+@pytest.mark.parametrize(
+    ("url", "paths", "base"),
+    [
+        ("http://h/v1", ["/v1/completions"], "http://h"),
+        ("http://h/", ["/openai/v1/completions"], "http://h"),
+        ("http://h/novita/openai/v1", ["/openai/v1/completions"], "http://h/novita"),
+        ("http://h/openai/v1/completions", ["/openai/v1/completions"], "http://h"),
+        ("http://h/v1", ["/openai/v1/completions"], "http://h"),
+        ("http://h/v4/beta", ["/v4/beta/completions"], "http://h"),
+        ("http://h/x", ["/v1/completions"], "http://h/x"),
+    ],
+)
+def test_a_url_may_hold_the_beginning_of_a_path(url: str, paths: list[str], base: str) -> None:
+    assert base_of(url, paths) == base
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "scheme", "header", "field"),
+    [
+        ("header", "authorization", "Bearer", "Bearer s3cret", None),
+        ("header", "x-api-key", "", "s3cret", None),
+        ("body", "token", "", None, "s3cret"),
+    ],
+)
+def test_the_key_goes_where_the_page_wants_it_and_nowhere_else(
+    place: Any, name: str, scheme: str, header: str | None, field: str | None
+) -> None:
+    seen: list[tuple[str | None, Any]] = []
+
+    class Keys(Busy):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            seen.append((self.headers.get(name), body.get(name)))
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    httpd = HTTPServer(("127.0.0.1", 0), Keys)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        auth = Auth(place=place, name=name, scheme=scheme, printed=True)
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{httpd.server_port}", "s3cret", auth=auth, timeout_s=30.0)
+        exchange = endpoint.send("POST", "/v1/completions", {"model": "m"})
+        endpoint.close()
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join(timeout=10)
+    assert seen == [(header, field)]
+    assert "s3cret" not in json.dumps(asdict(exchange)) and exchange.body == {"model": "m"}
