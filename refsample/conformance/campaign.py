@@ -203,4 +203,6 @@ def _command(session: Session, plan: Plan, check: str) -> str:
     words = ["refsample", "verify", session.endpoint.url, "--model", session.target.model]
     words += ["--reference", plan.reference or "none", "--spec", plan.provider.name, "--engine", plan.engine.name]
     words += ["--profile", plan.profile, "--seed", str(plan.seed), "--only", check]
+    if plan.extensions is not None:
+        words.append("--extensions" if plan.extensions else "--no-extensions")
     return shlex.join(words)

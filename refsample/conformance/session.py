@@ -147,10 +147,16 @@ class Session:
         return self._rng.randrange(2**31)
 
     def curl(self, kind: Kind, body: Mapping[str, Any]) -> str:
-        """A command that repeats a request."""
+        """A command that repeats a request, with the key from the variable KEY where the page wants one."""
+        page = self.target.pages[kind]
+        auth = next((a for a in page.provider.auth if a.printed), page.provider.auth[0])
+        header = f'-H "{auth.name}: {auth.scheme + " " if auth.scheme else ""}$KEY" ' if auth.place == "header" else ""
+        data = shlex.quote(json.dumps({**body, **({} if header else {auth.name: "$KEY"})}))
+        if not header:
+            data = data.replace('"$KEY"', "\"'\"$KEY\"'\"")
         return (
-            f"curl -s {shlex.quote(self.endpoint.url + self.target.path(kind))} -H 'content-type: application/json' "
-            f'-H "authorization: Bearer $KEY" -d {shlex.quote(json.dumps(body))}'
+            f"curl -s {shlex.quote(self.endpoint.url + page.endpoint.path)} -H 'content-type: application/json' "
+            f"{header}-d {data}"
         )
 
 

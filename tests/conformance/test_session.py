@@ -1,6 +1,7 @@
 """What a request cost, what a refusal says, and which model is asked for, whatever an endpoint sends."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -62,3 +63,22 @@ def test_names_and_errors_can_be_printed() -> None:
     assert error_text(refusal) == "HTTP 400: no \ufffd"
     session = Session(Recording("http://recorded", []), Target("m", pages_of(provider("openai"))), 0)
     assert session.curl("completions", {"stop": ["\ud83d", "é"]}).encode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "key"),
+    [
+        ("openai", "completions", '-H "authorization: Bearer $KEY"'),
+        ("scale", "completions", '-H "x-api-key: $KEY"'),
+        ("visioncraft", "chat", """"token": "'"$KEY"'"}'"""),
+    ],
+)
+def test_the_command_that_repeats_a_request_has_the_key_where_the_page_wants_it(spec: str, kind: Any, key: str) -> None:
+    session = Session(Recording("http://recorded", []), Target("m", pages_of(provider(spec))), 0)
+    command = session.curl(kind, {"model": "m", "x": "it's"})
+    assert key in command
+    told = subprocess.run(
+        ["bash", "-c", command.replace("curl -s", "printf '%s\\n'")], env={"KEY": "k"}, capture_output=True, text=True,
+        timeout=30, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert json.loads(told[-1]) == {"model": "m", "x": "it's", **({"token": "k"} if spec == "visioncraft" else {})}
