@@ -169,7 +169,7 @@ def _prediction(session: Session, page: Page) -> Seen:
     return _answered(session, page, judge, LONG, **greedy, prediction=content)
 
 
-def _taken(means: str, value: Any) -> Act:
+def _taken(means: str, value: Any, *, model_dependent: bool = False) -> Act:
     """Nothing is to be seen of it but that it is taken."""
 
     def see(session: Session, page: Page) -> Seen:
@@ -177,7 +177,7 @@ def _taken(means: str, value: Any) -> Act:
         exchange, answer = _asker(session, page)(page.kind, "Hello", max_tokens=least, **{means: value})
         return ("honoured", "taken") if answer is not None else _refusal(exchange)
 
-    return Act(means, see)
+    return Act(means, see, model_dependent)
 
 
 def _limit(name: str, outer: str = "") -> Callable[[Session, Page], Seen]:
@@ -230,5 +230,5 @@ ACTS: tuple[Act, ...] = (
     _taken("metadata", {}),
     _taken("store", False),
     _taken("service_tier", "auto"),
-    _taken("parallel_tool_calls", True),
+    _taken("parallel_tool_calls", True, model_dependent=True),
 )

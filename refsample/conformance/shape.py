@@ -30,7 +30,7 @@ def _at(value: Any, path: str) -> Iterator[Any]:
 
 
 def shape_errors(body: Any, fields: Mapping[str, FieldSpec]) -> list[tuple[str, str]]:
-    """(path, problem) of every field that is not as promised."""
+    """(path, problem) of every field that is not as promised; one that is not on the page may be missing."""
     if not isinstance(body, Mapping):
         return [("", "is not a JSON object")]
     errors: list[tuple[str, str]] = []
@@ -45,7 +45,7 @@ def shape_errors(body: Any, fields: Mapping[str, FieldSpec]) -> list[tuple[str, 
 
 def _problem(value: Any, spec: FieldSpec) -> str | None:
     if value is _MISSING:
-        return "is missing" if spec.required else None
+        return "is missing" if spec.required and not spec.extension else None
     if value is None:
         return None if spec.nullable else "is null"
     if not any(fits(value, name) for name in spec.types):

@@ -55,6 +55,12 @@ def test_what_is_no_object() -> None:
     assert shape_errors({}, optional) == []  # the parent's own record speaks of a missing parent
 
 
+def test_what_is_not_on_the_page_may_be_missing_but_not_of_another_type() -> None:
+    beside = {"x": replace(FIELDS["id"], name="x", extension=True)}
+    assert shape_errors({}, beside) == []
+    assert shape_errors({"x": 5}, beside) == [("x", "is int, not string")]
+
+
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_a_fingerprint_may_be_null_as_vllm_sends_it(endpoint: str) -> None:
     spec = provider("openai").endpoints[endpoint]
