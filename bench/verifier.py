@@ -89,12 +89,12 @@ def named(row: dict[str, Any]) -> bool:
     return found(row) and row["named"] == row["fault"]
 
 
-def of_run(rows: Sequence[dict[str, Any]], options: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
+def of_run(
+    rows: Sequence[dict[str, Any]], profile: str, seeds: int, honest: int, spec: str = "openai"
+) -> list[dict[str, Any]]:
     """The rows of one page that one run is about: a file may hold other profiles and further seeds."""
-    wanted = {HONEST, *options.faults}
-    here = [r for r in rows if r.get("spec", "openai") == spec and r["profile"] == options.profile]
-    limits = {fault: options.honest if fault == HONEST else options.seeds for fault in wanted}
-    return [r for r in here if r["fault"] in wanted and r["seed"] < limits[r["fault"]]]
+    here = [r for r in rows if r.get("spec", "openai") == spec and r["profile"] == profile]
+    return [r for r in here if r["seed"] < (honest if r["fault"] == HONEST else seeds)]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -134,7 +134,7 @@ def judge(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> bool:
     runs = alarms = 0
     missed: list[str] = []
     for spec in options.specs:
-        mine = of_run(rows, options, spec)
+        mine = of_run(rows, options.profile, options.seeds, options.honest, spec)
         print(f"\n{spec}\n\n{table(mine)}")
         honest = [r for r in mine if r["fault"] == HONEST]
         runs, alarms = runs + len(honest), alarms + sum(map(found, honest))
