@@ -154,7 +154,8 @@ def test_a_refused_stream(client: openai.OpenAI) -> None:
 
 def test_what_is_not_served(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="tiny", messages=ASK, response_format={"type": "json_object"})
+        client.chat.completions.create(model="tiny", messages=ASK, modalities=["text", "audio"])
+    assert caught.value.param == "modalities"
     assert caught.value.code == "unsupported_parameter"
 
 

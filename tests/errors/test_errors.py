@@ -14,6 +14,7 @@ MADE: dict[str, RefsampleError] = {
     "ParameterError": errors.ParameterError("top_p", 2.0, "must be in [0, 1]", "the page", "bad"),
     "ContextLengthError": errors.ContextLengthError("prompt", ..., "too long"),
     "UnknownModelError": errors.UnknownModelError("x", ("tiny",), "no such folder"),
+    "RequestTimeoutError": errors.RequestTimeoutError(0.5),
     "MissingExtraError": errors.MissingExtraError("server", "starlette"),
 }
 EVERY = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, RefsampleError)]
