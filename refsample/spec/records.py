@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from refsample.errors import SpecError, shorten
 from refsample.spec.notation import Range, fits
@@ -101,6 +102,21 @@ class FieldSpec:
     grade: Grade
 
 
+INNER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "messages": "messages[].role",
+        "tools": "tools[].function.name",
+        "tool_choice": "tool_choice.function.name",
+        "functions": "functions[].name",
+        "function_call": "function_call.name",
+        "response_format": "response_format.type",
+        "prediction": "prediction.content",
+        "stream_options": "stream_options.include_usage",
+    }
+)
+"""Objects that are read below the door, where their keys are taken for granted: the record that checks them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
     """One path: what it takes and what it answers, whole and as chunks of a stream."""
@@ -125,6 +141,11 @@ class EndpointSpec:
         for name in self.merged:
             if name not in self.parameters:
                 raise SpecError(f"merged={name!r}: is no parameter of this endpoint")
+        for name, inner in INNER.items():
+            record = self.parameters.get(name)
+            objects = record is not None and any(kind.startswith("object") for kind in record.types)
+            if objects and record is not None and record.support == "served" and inner not in self.parameters:
+                raise SpecError(f"{name}: is served and needs the record {inner}, as a group of fields.toml has it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
