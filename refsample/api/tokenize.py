@@ -94,7 +94,7 @@ def _text(site: Site, body: Any) -> dict[str, Any]:
 def _fields(site: Site, body: Any, *known: Collection[str]) -> tuple[Mapping[str, Any], list[str]]:
     """The body's fields, and the names of those without effect. Raises ParameterError."""
     if not isinstance(body, Mapping):
-        raise ParameterError("body", body, "must be a JSON object", SOURCE, "invalid_type")
+        raise ParameterError("body", ..., "must be a JSON object", SOURCE, "invalid_type")
     names = {"model", *(name for group in known for name in group)}
     secret = {place.name for place in site.page.auth if place.place == "body"}
     unknown = sorted(set(body) - names - secret)

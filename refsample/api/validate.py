@@ -43,7 +43,8 @@ def parse(
         raise SpecError(f"{provider.title} has no endpoint {endpoint!r}; it has {', '.join(provider.endpoints)}")
     spec = provider.endpoints[endpoint]
     if not isinstance(body, Mapping):
-        raise ParameterError("body", body, "must be a JSON object", provider.title, code="invalid_type")
+        # without the value: a body that is no object may be anything, a key too
+        raise ParameterError("body", ..., "must be a JSON object", provider.title, code="invalid_type")
     reader = FieldReader(provider, spec, strict, bounds="bound_not_enforced" not in flaws)
     fields = check_fields(body, reader, spec, model_required=model_required)
     return build(fields, provider, spec, strict=strict, model=model)

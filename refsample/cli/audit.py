@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -50,15 +51,20 @@ def verify(
     progress, key = Progress(), None if dry_run else key_from(api_key_env)
     known = None if reference == "none" else reference
     if dry_run:
-        claims = (spec, engine, profile)
-        return rehearse(url, endpoint_model, known, claims, max_tokens, seed, only, extensions, as_json=as_json)
+        shown, claims = without_secrets(url), (spec, engine, profile)
+        return rehearse(shown, endpoint_model, known, claims, max_tokens, seed, only, extensions, as_json=as_json)
     report = verify_endpoint(
         url, known, spec, engine, profile, model=endpoint_model, api_key=key, out=out,
         max_tokens=max_tokens, seed=seed, only=only, extensions=extensions, timeout_s=timeout,
-        on_request=progress.requests(f"verifying {url}"),
+        on_request=progress.requests(f"verifying {without_secrets(url)}"),
     )  # fmt: skip
     progress.clear()
     return tell(report, as_json)
+
+
+def without_secrets(url: str) -> str:
+    """A URL as it may be shown: without a user and password before the host, a query or a fragment."""
+    return re.sub(r"(//)[^/?#]*@|[?#].*", r"\1", url)
 
 
 def rehearse(

@@ -21,18 +21,17 @@ LIMITS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 APART = (
     "stream_options", "suffix", "best_of", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "functions",
     "function_call", "audio", "modalities", "extra_body", "metadata", "continue_final_message", "guided_regex",
-    "guided_choice", "guided_grammar", "inference_extra_params", "inference_timeout", *LIMITS[1:],
+    "guided_choice", "guided_grammar", "inference_extra_params", "inference_timeout", "prompt_logprobs",
+    "stop_sequences", *LIMITS[1:],
 )  # fmt: skip
 """Fields that only go with others, or that two of make a conflict."""
 GOOD: dict[str, list[Any]] = {
     "n": [1, 2, 5],
     "prompt": ["Once", "the cat", "é"],
     "stop": ["e", ["a ", "th"]],
-    "stop_sequences": [["e"]],
     "min_tokens": [0, 2],
     "stop_token_ids": [[5, 6]],
     "logit_bias": [{"5": 3}, {}],
-    "prompt_logprobs": [0, 2],
     "user": ["me"],
     "token": ["body"],
     "guided_json": [ANIMAL],
