@@ -140,7 +140,7 @@ def refsample(folder: Path, *words: str, key: str, **more: str) -> int:
         ).returncode  # fmt: skip
 
 
-ASKED = ("--model", MODEL, "--api-key-env", KEY_ENV, "--profile", "smoke", "--seed", "1", "--max-tokens", "3000")
+ASKED = ("--model", MODEL, "--api-key-env", KEY_ENV, "--profile", "smoke", "--seed", "1", "--only", "contract.*")
 
 
 @pytest.mark.parametrize("spec", ["openai", "visioncraft", "scale"])

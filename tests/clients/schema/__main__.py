@@ -96,10 +96,11 @@ def one_spec(spec: str, model: list[str], cases: int, seed: int, folder: Path) -
 
 
 def rounds(spec: str, cases: int, done: list[Round]) -> Iterator[Schema]:
-    """The document as it is, then narrowed until there are enough cases."""
+    """The document as it is, then narrowed: once, and until there are enough cases."""
     whole = document(spec, MODEL)
     yield whole
-    while sum(each.cases for each in done) < cases and len(done) < 4:
+    yield narrowed(whole)
+    while sum(each.cases for each in done) < cases and len(done) < 6:
         yield narrowed(whole)
 
 
@@ -109,7 +110,7 @@ def schemathesis(spec: str, url: str, part: Schema, cases: int, seed: int, first
     path.write_text(json.dumps(part), encoding="utf-8")
     (folder / "schemathesis.toml").write_text(SETTINGS, encoding="utf-8")
     phases = "examples,coverage,fuzzing" if first and cases >= ALL_PHASES_FROM else "fuzzing"
-    least = cases // (3 * generating(part)) + 1
+    least = cases // (6 if first else 3 * generating(part)) + 1
     command = [
         str(Path(sys.executable).parent / "st"), "run", str(path), "--url", url, "--seed", str(seed),
         "--header", f"Authorization: Bearer {KEY}", "--header", f"x-api-key: {KEY}", "--max-examples", str(least),
