@@ -17,17 +17,19 @@ from tests.house.sources import ROOT
 pytestmark = pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="an sdist without the repository's tools")
 
 
-def ran(folder: Path, python: str, *lanes: str) -> tuple[int, str, str]:
+def ran(folder: Path, python: str, *lanes: str, tests: str = "true") -> tuple[int, str, str]:
     """Exit code, what it said and which commands it used, with a stand-in Python that makes the environment."""
     tools = folder / "tools"
     tools.mkdir()
     log = folder / "log"
     log.touch()
     made = 'mkdir -p "$3/bin" && : > "$3/bin/activate"'
-    for name, code in {"python3.11": python or made, "pip": "true", "pytest": "true"}.items():
+    stand_ins = {"python3.11": python or made, "pytest": tests, **dict.fromkeys(("pip", "python", "npm"), "true")}
+    for name, code in stand_ins.items():
         (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n{code}\n')
         (tools / name).chmod(0o755)
     (folder / ".ci").mkdir()
+    shutil.copytree(ROOT / "tests" / "clients" / "node", folder / "tests" / "clients" / "node")
     script = shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", script, *lanes], env=env, capture_output=True, text=True)
@@ -43,6 +45,29 @@ def test_without_an_environment_nothing_is_installed(tmp_path: Path) -> None:
 def test_parity_alone_installs_what_it_needs(tmp_path: Path) -> None:
     code, _, used = ran(tmp_path, "", "parity")
     assert code == 0 and "pip install -q -e .[test]" in used and used.rstrip().endswith("pytest -q tests/parity")
+
+
+def test_clients_are_set_in_environments_of_their_own(tmp_path: Path) -> None:
+    code, _, used = ran(tmp_path, "", "clients")
+    assert code == 0
+    made = [line.split("-m venv ")[1] for line in used.splitlines() if "-m venv" in line]
+    assert [Path(path).name for path in made] == [".ci-venv", ".ci-venv-clients", ".ci-venv-litellm"]
+    assert "npm ci --prefix .ci-node" in used and "python -m tests.clients.schema" in used
+    assert used.rstrip().endswith("pytest -q tests/clients/test_litellm.py")
+
+
+@pytest.mark.parametrize(("written", "expected"), [("all is well", 0), ("Bearer a-key-of-the-tests", 1)])
+def test_a_key_that_was_written_fails_the_tests(tmp_path: Path, written: str, expected: int) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text('KEY = "a-key-of-the-tests"\n')
+    code, said, _ = ran(tmp_path, "", "tests", tests=f"echo '{written}'")
+    assert code == expected and ("was written" in said) == bool(expected)
+
+
+def test_failed_tests_fail_the_lane(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text('KEY = "a-key-of-the-tests"\n')
+    assert ran(tmp_path, "", "tests", tests="exit 1")[0] == 1
 
 
 def test_an_unknown_lane_stops_before_anything(tmp_path: Path) -> None:
