@@ -6,21 +6,40 @@ at the next place where it holds the last drawn tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 AHEAD = 16
 """Predicted tokens that go through the transformer at once: more is wasted where a prediction ends early."""
-_LEAST_MATCH = 2
-"""So many drawn tokens in a row have to be found again in the prediction."""
+
+Pair = tuple[int, int]
+
+
+class Prediction:
+    """The predicted ids and where each pair of neighbours stands in them; shared by all choices of a request."""
+
+    __slots__ = ("_places", "ids")
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        self._places: dict[Pair, list[int]] = {}
+        for place, pair in enumerate(zip(self.ids, self.ids[1:], strict=False)):
+            self._places.setdefault(pair, []).append(place)
+
+    def after(self, pair: Pair, start: int) -> int | None:
+        """The place behind the first such pair at `start` or later."""
+        places = self._places.get(pair, [])
+        found = bisect_left(places, start)
+        return places[found] + 2 if found < len(places) else None
 
 
 class Draft:
-    """The prediction of one choice and how far the text has followed it."""
+    """How far the text of one choice has followed the prediction."""
 
-    __slots__ = ("_ids", "_lost", "_place", "accepted")
+    __slots__ = ("_lost", "_place", "_prediction", "accepted")
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        self._ids = tuple(ids)
+    def __init__(self, prediction: Prediction) -> None:
+        self._prediction = prediction
         self._place = 0
         self._lost = False
         self.accepted = 0
@@ -29,26 +48,26 @@ class Draft:
     @property
     def rejected(self) -> int:
         """Predicted tokens that were not drawn."""
-        return len(self._ids) - self.accepted
+        return len(self._prediction.ids) - self.accepted
 
     def ahead(self, most: int) -> tuple[int, ...]:
         """The tokens that are expected next, at most so many."""
-        return () if self._lost else self._ids[self._place : self._place + max(0, min(most, AHEAD))]
+        return () if self._lost else self._prediction.ids[self._place : self._place + max(0, min(most, AHEAD))]
 
     def follow(self, output: Sequence[int]) -> None:
         """Take note of the last token of `output`."""
+        ids = self._prediction.ids
         if self._lost:
-            self._find(tuple(output[-_LEAST_MATCH:]))
-        elif self._place < len(self._ids) and self._ids[self._place] == output[-1]:
+            self._find(output)
+        elif self._place < len(ids) and ids[self._place] == output[-1]:
             self._place += 1
             self.accepted += 1
         else:
-            self._lost = self._place < len(self._ids)
+            self._lost = self._place < len(ids)
 
-    def _find(self, last: tuple[int, ...]) -> None:
-        if len(last) < _LEAST_MATCH:
+    def _find(self, output: Sequence[int]) -> None:
+        if len(output) < 2:
             return
-        for start in range(self._place, len(self._ids) - _LEAST_MATCH + 1):
-            if self._ids[start : start + _LEAST_MATCH] == last:
-                self._place, self._lost = start + _LEAST_MATCH, False
-                return
+        place = self._prediction.after((output[-2], output[-1]), self._place)
+        if place is not None:
+            self._place, self._lost = place, False

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from refsample.errors import ParameterError
 from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
-from refsample.generation.draft import Draft
+from refsample.generation.draft import Draft, Prediction
 from refsample.generation.prefill import groups, last_rows
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
@@ -79,7 +79,7 @@ class Work:
     """
 
     __slots__ = (
-        "_constraint", "_drafts", "_limits", "_model", "_prompts", "_stops",
+        "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_stops",
         "early", "live", "params", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
@@ -94,6 +94,7 @@ class Work:
         self.transformer: Transformer = model.transformer_for(behaviour.precision)
         self.live: list[Choice] = []
         self._drafts: list[Draft] = []
+        self._prediction = Prediction(params.prediction)
         eos = () if params.ignore_eos else model.tokenizer.eos_token_ids
         self._stops = StopRule(
             limit=0,
@@ -155,7 +156,7 @@ class Work:
             own = None if state is None else state.fork()
             choice = Choice(
                 p, index, self._prompts[p], stops.limit, Follower(stops, detokenizer),
-                Draft(self.params.prediction), own, [],
+                Draft(self._prediction), own, [],
             )  # fmt: skip
             self._drafts.append(choice.draft)
             event = choice.take(token_id, facts[token_id], self._ends(choice, token_id))
@@ -219,8 +220,20 @@ class Work:
         self, logits: NDArray[np.float32], prompt: Sequence[int], output: Sequence[int], state: State | None
     ) -> Distribution:
         sampling = self.early if len(output) < self.params.min_tokens else self.sampling
-        allowed = None if state is None else state.allowed()
+        if state is None:
+            return decide(logits, sampling, prompt, output, self.semantics)
+        allowed = self._going_on(state.allowed())
+        if sampling is not self.sampling and not np.delete(allowed, sampling.banned_token_ids).any():
+            sampling = self.sampling  # the grammar knows no other way: it goes before min_tokens
         return decide(logits, sampling, prompt, output, self.semantics, allowed)
+
+    def _going_on(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[V] What the grammar lets through; with `ignore_eos` no end id, as long as anything else may follow."""
+        if self._stops.eos_ids:
+            return allowed
+        rest = allowed.copy()  # [V]
+        rest[list(self._model.tokenizer.eos_token_ids)] = False
+        return rest if rest.any() else allowed
 
     def _uniforms(self, choices: Sequence[int], step: int) -> NDArray[np.float64]:
         """[len(choices)] one u for each choice; the same for every prompt."""

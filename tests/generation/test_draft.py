@@ -13,7 +13,7 @@ import refsample
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
-from refsample.generation.draft import AHEAD, Draft
+from refsample.generation.draft import AHEAD, Draft, Prediction
 from refsample.generation.model import Model
 from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
@@ -81,7 +81,7 @@ def test_counts(model: Model) -> None:
 
 
 def test_it_is_taken_up_again_after_a_difference() -> None:
-    draft = Draft((1, 2, 3, 4, 5, 6))
+    draft = Draft(Prediction((1, 2, 3, 4, 5, 6)))
     output: list[int] = []
     shown = []
     for token_id in (1, 9, 3, 4, 5):
@@ -90,6 +90,12 @@ def test_it_is_taken_up_again_after_a_difference() -> None:
         shown.append(draft.ahead(2))
     assert shown == [(2, 3), (), (), (5, 6), (6,)]
     assert (draft.accepted, draft.rejected) == (2, 4)
+
+
+def test_the_next_place_of_a_pair_is_found_wherever_it_stands() -> None:
+    prediction = Prediction([7, 7, 7, 1, 2, 7, 7])
+    assert [prediction.after((7, 7), start) for start in range(7)] == [2, 3, 7, 7, 7, 7, None]
+    assert prediction.after((2, 1), 0) is None and Prediction([3]).after((3, 3), 0) is None
 
 
 def test_ids_outside_the_vocabulary(model: Model) -> None:

@@ -167,3 +167,23 @@ def test_together_as_alone(model: Model) -> None:
     with ThreadPoolExecutor(4) as pool:
         again = list(pool.map(lambda _: [told(events) for events in requests(model)], range(4), timeout=120))
     assert again == [alone] * 4
+
+
+def test_end_ids_that_are_ignored_do_not_end_what_may_go_on(small: Model) -> None:
+    """`ignore_eos` holds under a grammar too: the text ends where nothing else may follow, or by its length."""
+    ends = set(small.tokenizer.eos_token_ids)
+    free = Grammar("regex", "[a-z]*", "guided_regex")
+    for seed in range(8):
+        done = small.generate([byte("a")], grammar=free, seed=seed, ignore_eos=True, max_tokens=25, temperature=3.0)
+        assert (len(done.token_ids), done.finish_reason) == (25, "length") and not ends & set(done.token_ids)
+        plain = small.generate([byte("a")], grammar=free, seed=seed, max_tokens=25, temperature=3.0)
+        assert plain.finish_reason == "length" or plain.token_ids[-1] in ends
+    bounded = Grammar("regex", "[a-z]{3}", "guided_regex")
+    assert small.generate([byte("a")], grammar=bounded, seed=1, ignore_eos=True).finish_reason == "stop"
+
+
+def test_a_form_goes_before_min_tokens_and_their_stop_ids(small: Model) -> None:
+    """The only way on is a stop id that min_tokens bans: it is taken, and ends nothing yet."""
+    only = Grammar("choice", '["bc"]', "guided_choice")
+    done = small.generate([byte("a")], grammar=only, seed=1, min_tokens=5, stop_token_ids=[byte("b")], max_tokens=9)
+    assert (done.text, done.finish_reason) == ("bc", "stop")
