@@ -88,9 +88,11 @@ def tools(take: Builder) -> ToolSet | None:
     place = take.name(name)
     found: list[Mapping[str, Any]] = [one if old else one["function"] for one in listed]
     names = [str(function["name"]) for function in found]
+    earlier: set[str] = set()
     for index, known in enumerate(names):
-        if known in names[:index]:
+        if known in earlier:
             raise take.wrong(f"{place}[{index}]", known, "is the name of two functions")
+        earlier.add(known)
     mode, picked = _choice(take, choice_name, names)
     inner = "parameters" if old else "function.parameters"
     functions = tuple(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from refsample.api.types import UNSET, Request
 from refsample.api.validate import parse
+from refsample.api.wire import _object
 from refsample.errors import ContextLengthError, ParameterError, SpecError
 from refsample.generation.model import Model
 from refsample.spec.notation import Range
@@ -228,6 +229,32 @@ def test_an_endpoint_that_the_provider_lacks() -> None:
     page = replace(PAGE, endpoints={"chat": PAGE.endpoints["chat"]})
     with pytest.raises(SpecError, match="no endpoint 'completions'"):
         read(SAY, page=page)
+
+
+class Name(str):
+    """A name that counts how often names were compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+    def __str__(self) -> str:
+        return self
+
+
+def test_many_names_are_not_compared_with_each_other() -> None:
+    """Neither the names of an object of which one comes twice, nor those of functions."""
+    names = [Name(f"name{index}") for index in (*range(300), 299)]
+    Name.compared = 0
+    with pytest.raises(ParameterError, match="'name299' twice"):
+        _object([(name, 1) for name in names])
+    with pytest.raises(ParameterError, match="the name of two functions"):
+        read(ask(functions=[{"name": name} for name in names]), "chat")
+    assert 0 < Name.compared < 10 * len(names)
 
 
 VALUES = st.recursive(
