@@ -209,7 +209,10 @@ def test_audio_is_refused_by_name() -> None:
         with pytest.raises(ParameterError) as caught:
             complete(MODEL, once(**{name: value}), "scale")
         assert (caught.value.parameter, caught.value.code) == (name, "unsupported_parameter")
-    for name, neutral in (("audio", None), ("modalities", None), ("modalities", ["text"]), ("modalities", [])):
+    neutral_values: tuple[tuple[str, Any], ...] = (
+        ("audio", None), ("audio", {}), ("modalities", None), ("modalities", ["text"]), ("modalities", []),
+    )  # fmt: skip
+    for name, neutral in neutral_values:
         assert text_of(complete(MODEL, once(**{name: neutral}), "scale")) == text_of(complete(MODEL, once(), "scale"))
 
 
