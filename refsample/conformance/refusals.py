@@ -187,8 +187,8 @@ def _models(session: Session) -> Finding:
     exchange = session.send("GET", path)
     names = model_names(exchange.json())
     title, said = f"{path} lists the model", f"HTTP {exchange.status}, {names[:5]}"
-    curl = f"curl -s {session.endpoint.url}{path}"
-    return finding("contract.models", "contract", title, session.target.model in names, said, curl)
+    right = session.target.model in names
+    return finding("contract.models", "contract", title, right, said, session.curl_models())
 
 
 def _unknown_model(session: Session) -> Finding:

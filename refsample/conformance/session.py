@@ -146,6 +146,13 @@ class Session:
     def fresh_seed(self) -> int:
         return self._rng.randrange(2**31)
 
+    def curl_models(self) -> str:
+        """A command that asks for the models again, with the key from the variable KEY where a header may hold it."""
+        page = self.target.pages[self.target.kinds[0]]
+        headers = (a for a in page.provider.auth if a.place == "header")
+        shown = [f'-H "{a.name}: {a.scheme + " " if a.scheme else ""}$KEY" ' for a in headers][:1]
+        return f"curl -s {''.join(shown)}{shlex.quote(self.endpoint.url + self.target.models_path)}"
+
     def curl(self, kind: Kind, body: Mapping[str, Any]) -> str:
         """A command that repeats a request, with the key from the variable KEY where the page wants one."""
         page = self.target.pages[kind]

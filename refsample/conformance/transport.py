@@ -96,6 +96,7 @@ class HttpEndpoint:
     """A server reached over HTTP; `url` with or without the beginning of its `paths`, such as /v1.
 
     `auth`: where the key goes. One that goes into the body is put there on the way, so no exchange ever holds it.
+    `bare`: where it goes in a request that has no body, if `auth` is in the body.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class HttpEndpoint:
         timeout_s: float = 120.0,
         paths: Iterable[str] = (),
         auth: Auth = BEARER,
+        bare: Auth | None = None,
     ) -> None:
         try:
             import httpx2
@@ -117,6 +119,7 @@ class HttpEndpoint:
             raise ParameterError("api_key", ..., "must be printable ASCII with no space around it: it goes in a header")
         headers = {auth.name: f"{auth.scheme} {api_key}".strip()} if api_key and auth.place == "header" else {}
         self._secret = {auth.name: api_key} if api_key and auth.place == "body" else {}
+        self._bare = {bare.name: f"{bare.scheme} {api_key}".strip()} if api_key and bare and self._secret else {}
         try:
             self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
             parts = httpx2.URL(self._url)
@@ -145,7 +148,7 @@ class HttpEndpoint:
         """
         # Not json=: it writes unescaped text, which half of a surrogate pair cannot be.
         content = None if body is None else json.dumps({**body, **self._secret}).encode()
-        headers = {} if body is None else {"content-type": "application/json"}
+        headers = self._bare if body is None else {"content-type": "application/json"}
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = self._client.request(method, self._url + path, content=content, headers=headers)

@@ -98,7 +98,8 @@ def _reach(url: str, api_key: str | None, page: ProviderSpec, timeout_s: float) 
     """The endpoint at a URL, with the provider's paths, and the key where its page wants it."""
     paths = [*(e.path for e in page.endpoints.values()), *([page.models_path] if page.models_path else [])]
     auth = next((a for a in page.auth if a.printed), page.auth[0])
-    return HttpEndpoint(url, api_key, timeout_s=timeout_s, paths=paths, auth=auth)
+    bare = next((a for a in page.auth if a.place == "header"), None)
+    return HttpEndpoint(url, api_key, timeout_s=timeout_s, paths=paths, auth=auth, bare=bare)
 
 
 def execute(

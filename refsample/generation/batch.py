@@ -91,7 +91,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise BatcherClosed
-            if sum(not slot.cancelled for slot in self._waiting) >= self.max_waiting:
+            if not self._room(slot) and sum(not other.cancelled for other in self._waiting) >= self.max_waiting:
                 raise BusyError(f"{self.max_waiting} requests wait already: try again later")
             self._waiting.append(slot)
             if self._thread is None:  # not before there is work: an app that is only looked at starts no thread
@@ -99,6 +99,11 @@ class Batcher:
                 self._thread.start()
             self._changed.notify()
         return Ticket(slot)
+
+    def _room(self, slot: _Slot) -> bool:
+        """Whether a request would start at once, so that it never waits."""
+        taken = sum(other.work.choices for other in (*self._running, *self._waiting) if not other.cancelled)
+        return not taken or taken + slot.work.choices <= self.max_live
 
     def close(self) -> None:
         """Stop after the token under way; requests that are not finished get BatcherClosed."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 
 from refsample.errors import ParameterError
 from refsample.generation.schema import MAX_CHARACTERS, located, narrowed, read_schema
@@ -59,6 +60,10 @@ def _json(schema: dict[str, object]) -> str:
     return "start: %json " + json.dumps({**narrowed(schema), "x-guidance": SEPARATORS}) + EXACT
 
 
+_WIDEST: Final = 1000
+"""Alternatives of one rule: llguidance's parser follows no more than 2000 at a time; its lexer does."""
+
+
 def _choice(source: str, field: str) -> str:
     try:
         texts = json.loads(source)
@@ -70,7 +75,10 @@ def _choice(source: str, field: str) -> str:
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise ParameterError(field, text, "must be Unicode text without lone surrogates")
     # A literal of Lark is written as in JSON, and `ensure_ascii` would split characters beyond U+FFFF in two.
-    return "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts) + EXACT
+    literals = [json.dumps(text, ensure_ascii=False) for text in texts]
+    if len(texts) <= _WIDEST or "" in texts:  # one terminal is one lexeme, which may not be empty
+        return "start: " + " | ".join(literals) + EXACT
+    return "start: CHOICE\nCHOICE: " + " | ".join(literals) + EXACT
 
 
 def _regex(source: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import MismatchError, MissingFileError, UnsupportedModelError
+from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError
 from refsample.model.config import ModelConfig
 from refsample.model.peft import CONFIG, AdapterConfig, Site, read_adapter_config, sites_of
 from refsample.model.tensors import Tensor, open_file
@@ -90,6 +90,8 @@ def _pair(s: AdapterConfig, site: Site, found: Mapping[str, Tensor], folder: Pat
             held = list(tensor.data.shape)
             said = f"rank {rank} over the base makes {list(shape)}"
             raise MismatchError(f"{tensor.path}: tensor {name} has shape {held}, {said}")
+        if not np.isfinite(widen(tensor.data)).all():
+            raise CorruptFileError(f"{tensor.path}: tensor {name} holds NaN or infinity")
         taken.add(name)
         factors.append(tensor.data)
     down = np.ascontiguousarray(factors[0].T) if looked_up else factors[0]

@@ -113,6 +113,21 @@ def test_no_more_than_the_limit_wait(model: Model) -> None:
         submit()
 
 
+def test_without_a_queue_a_free_place_serves(model: Model) -> None:
+    batcher = Batcher(max_live=2, max_waiting=0)
+    long = GenerationParams(seed=3, max_tokens=900, sampling=SamplingParams(temperature=3.0), ignore_eos=True)
+    tickets = [batcher.submit(generate_events(model, [model.prompt_ids("Once")], long, HONEST)) for _ in range(2)]
+    for ticket in tickets:
+        next(ticket)
+    with pytest.raises(BusyError):
+        batcher.submit(events(model, 1))
+    for ticket in tickets:
+        ticket.close()
+    until(lambda: batcher.load == (0, 0))
+    assert list(batcher.submit(events(model, 0))) == list(events(model, 0))
+    batcher.close()
+
+
 def test_more_choices_than_the_limit_run_by_themselves(model: Model) -> None:
     batcher = Batcher(max_live=2)
     params = GenerationParams(seed=1, n=9, max_tokens=6)

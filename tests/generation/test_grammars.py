@@ -218,3 +218,9 @@ def test_without_llguidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingExtraError, match=r"pip install 'refsample\[guided\]'"):
         start(fresh, "json_object", "")
     assert constrain.Grammar("json_object", "", "response_format").kind == "json_object"
+
+
+def test_more_choices_than_a_rule_may_hold(tokenizer: Tokenizer) -> None:
+    words = [f"word{n}" for n in range(3001)]
+    assert all(whole(tokenizer, "choice", words, word) for word in ("word0", "word1999", "word3000"))
+    assert not whole(tokenizer, "choice", words, "word3001")

@@ -275,6 +275,8 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     refused(MismatchError, "layers.7.*the base has no module for")
     write_adapter(folder, {n: t[:, :3] if n == Q else t for n, t in tensors.items()}, GOOD)
     refused(MismatchError, r"has shape \[4, 3\]")
+    write_adapter(folder, {n: t * np.float32("nan") if n == Q else t for n, t in tensors.items()}, GOOD)
+    refused(CorruptFileError, "q_proj.lora_A.weight holds NaN or infinity")
     (folder / "adapter_config.json").write_text("[]")
     refused(CorruptFileError, "not a JSON object")
     (folder / "adapter_config.json").unlink()
