@@ -34,7 +34,7 @@ def of_prompts(job: Job) -> list[dict[str, Any]]:
     for ids in job.prompts:
         facts: dict[str, Any] = {}
         if request.prompt_logprobs is not None:
-            wanted = job.model.config.vocab_size if request.prompt_logprobs < 0 else request.prompt_logprobs
+            wanted = request.prompt_logprobs
             rows = _rows(job, ids, wanted)
             facts["prompt_logprobs"] = tokens.of_prompt(rows, wanted, job.model.tokenizer, job.behaviour.semantics)
         if request.return_token_ids:

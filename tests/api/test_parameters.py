@@ -90,8 +90,11 @@ def test_prompt_logprobs() -> None:
         for key, entry in shown.items():
             assert entry["logprob"] == raw[int(key)] and entry["rank"] == order.index(int(key)) + 1
             assert entry["decoded_token"] == MODEL.tokenizer.token_text(int(key))
-    every = chat(MODEL, ask(prompt_logprobs=-1))["prompt_logprobs"]
-    assert {len(entry) for entry in every[1:]} == {MODEL.config.vocab_size}
+    most = chat(MODEL, ask(prompt_logprobs=20))["prompt_logprobs"]
+    assert {len(entry) for entry in most[1:]} <= {20, 21}
+    for outside in (-1, 21, 10**9):  # vLLM's max_logprobs
+        with pytest.raises(ParameterError, match=f"^prompt_logprobs={outside}: must lie in 0 <= x <= 20"):
+            chat(MODEL, ask(prompt_logprobs=outside))
     assert [list(entry) for entry in chat(MODEL, ask(prompt_logprobs=0))["prompt_logprobs"][1:]] == [
         [str(token)] for token in MODEL.prompt_ids(ASK)[1:]
     ]
