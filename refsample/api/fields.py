@@ -38,12 +38,14 @@ class FieldReader:
 
     def check(self, record: ParameterSpec, name: str, value: Any) -> Any:
         """The value, with integral floats made integers where the record says so. Raises ParameterError."""
-        if not record.secret:
-            return self._checked(record, name, value)
         try:
             return self._checked(record, name, value)
         except ParameterError as error:
-            raise self.error(name, ..., error.rule, error.code) from None
+            if record.secret:
+                raise self.error(name, ..., error.rule, error.code) from None
+            if record.extension and error.source == self.provider.title:  # no rule of a page that lacks the field
+                raise ParameterError(error.parameter, error.value, error.rule, record.source, error.code) from None
+            raise
 
     def _checked(self, record: ParameterSpec, name: str, value: Any) -> Any:
         types = record.printed_types if self.strict else record.types
@@ -60,7 +62,8 @@ class FieldReader:
         self._check_leaves(record, name, value)
         self._check_inside(record, name, value)
         if record.support == "refused" and not any(same_json(value, neutral) for neutral in record.neutral):
-            raise self.error(name, value, f"is not supported here: {record.meaning}", "unsupported_parameter")
+            said = f"is not supported here: {record.meaning}"
+            raise ParameterError(name, value, said, "refsample", "unsupported_parameter")
         return value
 
     def _counted(self, record: ParameterSpec, name: str, value: float) -> int:

@@ -111,3 +111,18 @@ def test_bounds_that_are_not_enforced() -> None:
     assert read(say(n=129), flaws=flaws).generation.n == 129
     with pytest.raises(ParameterError, match="finite number"):
         read(say(temperature="hot"), flaws=flaws)
+
+
+@pytest.mark.parametrize(
+    ("body", "whose"),
+    [
+        ({"top_k": -2}, "vLLM, llama.cpp, SGLang"),
+        ({"guided_regex": ""}, "vLLM"),
+        ({"temperature": 3}, "OpenAI"),
+        ({"verbosity": "low"}, "refsample"),
+    ],
+)
+def test_an_error_says_whose_rule_it_is(body: dict[str, Any], whose: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse({"messages": [{"role": "user", "content": "Hi"}], **body}, provider("openai"), "chat")
+    assert caught.value.source == whose

@@ -39,7 +39,7 @@ def test_refused(model: Model, endpoint: str, body: Any, parameter: str, message
         with pytest.raises(ParameterError) as wrong:
             read(body, endpoint, model=model)
         caught = wrong
-        assert caught.value.source == "OpenAI"
+        assert caught.value.source.startswith(("OpenAI", "vLLM", "refsample"))
     assert caught.value.parameter == parameter
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
