@@ -17,7 +17,7 @@ from refsample.api.catalog import resolve as resolve_model
 from refsample.api.constraints import after_thought
 from refsample.api.prompts import encode_prompts, fit_context, predicted
 from refsample.api.types import Request
-from refsample.api.validate import parse
+from refsample.api.validate import parse, sent_model
 from refsample.errors import ParameterError, RequestTimeoutError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
@@ -95,7 +95,7 @@ def ready(
 ) -> Job:
     """All that can refuse a body that names one of `models`. Raises ParameterError (a ContextLengthError too),
     UnknownModelError."""
-    name = body.get("model") if isinstance(body, Mapping) else None
+    name = sent_model(body, endpoint)
     flaws, model = behaviour.flaws, None
     if isinstance(name, str) and name:
         model = resolve_model(name, models, page, any_name="unknown_model_accepted" in flaws)

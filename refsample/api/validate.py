@@ -50,6 +50,15 @@ def parse(
     return build(fields, provider, spec, strict=strict, model=model)
 
 
+def sent_model(body: object, endpoint: EndpointSpec) -> object:
+    """The model that a body names, unchecked: itself, or in an object that is merged into it. None: it names none."""
+    if not isinstance(body, Mapping):
+        return None
+    inside = (body.get(outer) for outer in endpoint.merged)
+    objects = (body, *(found for found in inside if isinstance(found, Mapping)))
+    return next((found["model"] for found in objects if found.get("model") is not None), None)
+
+
 def check_fields(
     body: Mapping[str, Any], reader: FieldReader, endpoint: EndpointSpec, *, model_required: bool
 ) -> Fields:

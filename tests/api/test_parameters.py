@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refsample.api.answer import default_behaviour
+from refsample.api.answer import default_behaviour, ready
 from refsample.api.chat import chat
 from refsample.api.completions import complete
 from refsample.api.stream import stream
-from refsample.errors import ParameterError, RequestTimeoutError
+from refsample.errors import ParameterError, RequestTimeoutError, UnknownModelError
 from refsample.generation.load import load
 from refsample.generation.model import Model
-from refsample.spec.provider import provider
+from refsample.spec.provider import provider, providers
 from refsample_kernels.softmax import log_softmax
 from tests.api.pages import ASK, ONCE, ask, once, read_as, text_of
 
@@ -230,6 +230,26 @@ def test_extra_params_are_merged() -> None:
     with pytest.raises(ParameterError, match="another value"):
         complete(MODEL, {**body, "max_tokens": 4}, "scale")
     assert complete(MODEL, {**body, "max_tokens": 3}, "scale")["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "outer"),
+    [(name, outer) for name in providers() for one in provider(name).endpoints.values() for outer in one.merged],
+)
+def test_a_model_that_is_named_in_what_is_merged(name: str, outer: str) -> None:
+    page = provider(name)
+    for endpoint in page.endpoints.values():
+        said = {"messages": ASK} if endpoint.kind == "chat" else {"prompt": ONCE}
+        served, honest = {"other": MODEL, "tiny": MODEL}, default_behaviour(page)
+        for top in ({}, {"model": "tiny"}):
+            job = ready(served, {**said, **top, outer: {"model": "tiny"}}, page, endpoint, honest)
+            assert job.request.model == "tiny" and job.request.ignored == ()
+        with pytest.raises(UnknownModelError, match="'nix' does not exist"):
+            ready(served, {**said, outer: {"model": "nix"}}, page, endpoint, honest)
+        with pytest.raises(ParameterError, match="is also sent as model, with another value"):
+            ready(served, {**said, "model": "tiny", outer: {"model": "other"}}, page, endpoint, honest)
+        with pytest.raises(ParameterError, match="model: is required"):
+            ready(served, {**said, outer: {}}, page, endpoint, honest)
 
 
 def test_128_choices() -> None:
