@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,10 @@ LogprobRow = TokenLogprobs | None
 """None: the first token of a prompt, which nothing predicts."""
 
 
+def _waited_for() -> None:
+    """A job in process: its caller waits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A request made ready for one model: everything that the answer depends on, and what names the answer."""
@@ -54,6 +58,8 @@ class Job:
     """Between which marks the answer thinks; None: all of it is content."""
     deadline: float | None
     """On the monotonic clock, in seconds; None: somebody waits for however long it takes."""
+    wanted: Callable[[], None] = _waited_for
+    """Raises where nobody waits for the answer any more; asked between passes that make no event."""
     id: str
     created: int
     fingerprint: str
@@ -150,10 +156,24 @@ def in_time(job: Job, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
     """The events until the request's own time is over. Then RequestTimeoutError, or an early end where the provider's
     page gives the text so far."""
     for event in events:
-        if job.deadline is not None and time.monotonic() >= job.deadline:
+        if _is_late(job):
             check_time(job)
             return
         yield event
+
+
+def goes_on(job: Job) -> bool:
+    """Before a pass that makes no event: whether there is time for it. Raises RequestTimeoutError as `check_time`, and
+    what the job raises where nobody waits."""
+    job.wanted()
+    if not _is_late(job):
+        return True
+    check_time(job)
+    return False
+
+
+def _is_late(job: Job) -> bool:
+    return job.deadline is not None and time.monotonic() >= job.deadline
 
 
 def check_time(job: Job) -> None:
@@ -173,7 +193,8 @@ def fingerprint(model: Model, behaviour: Behaviour) -> str:
 def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
     """The choices to answer with, by index (prompt by prompt).
 
-    With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties.
+    With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties. What
+    there is no time to rank comes last, where the provider's page gives the text so far.
     """
     drawn = job.params.n
     choices = [Choice(index // drawn) for index in range(len(job.prompts) * drawn)]
@@ -198,8 +219,8 @@ def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
 
 
 def _mean_logprob(job: Job, choice: Choice) -> float:
-    """Mean raw logprob of a choice's tokens, whatever stage the behaviour reports; no token at all: the worst."""
-    if not choice.token_ids:
+    """Mean raw logprob of a choice's tokens, whatever stage the behaviour reports; no token or no time: the worst."""
+    if not choice.token_ids or not goes_on(job):
         return -np.inf
     prompt = job.prompts[choice.prompt_index]
     rows = rows_of(job.model.transformer_for(job.behaviour.precision), prompt, choice.token_ids)

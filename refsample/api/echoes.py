@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refsample.api import tokens
-from refsample.api.answer import Job, LogprobRow
+from refsample.api.answer import Job, LogprobRow, goes_on
 from refsample.generation.scoring import prompt_logprobs
 
 
@@ -24,6 +24,8 @@ def echo(job: Job) -> list[tuple[str, list[LogprobRow]]]:
 
 
 def _rows(job: Job, ids: tuple[int, ...], wanted: int) -> list[LogprobRow]:
+    """The facts of one prompt: all of them or, out of time, RequestTimeoutError; there is no half of them to give."""
+    goes_on(job)
     behaviour = job.behaviour
     return list(prompt_logprobs(job.model, ids, wanted, behaviour.semantics, behaviour.precision))
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from anyio import to_thread
@@ -48,14 +49,18 @@ class Flow(Iterator[TokenEvent]):
             event = next(self._ticket, None)
         except BatcherClosed:
             raise GoneError from None
-        if self._left or self._shared.closing.is_set():
-            self._ticket.close()
-            raise GoneError
+        self.check()
         if event is not None:
             return event
         if self._late:
             check_time(self._job)
         raise StopIteration
+
+    def check(self) -> None:
+        """Raises GoneError where nobody waits any more."""
+        if self._left or self._shared.closing.is_set():
+            self._ticket.close()
+            raise GoneError
 
     def stop(self) -> None:
         """Nobody waits any more: no further token is computed. May be called from any thread, at any time."""
@@ -106,7 +111,8 @@ def generating(endpoint: EndpointSpec) -> SiteHandler:
 def _begin(site: Site, endpoint: EndpointSpec, body: Any) -> tuple[Job, Flow]:
     """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
     job = ready(site.shared.models, body, site.page, endpoint, site.behaviour, strict=site.strict)
-    return job, Flow(job, site.shared)
+    flow = Flow(job, site.shared)
+    return replace(job, wanted=flow.check), flow
 
 
 class _EventStream(StreamingResponse):
