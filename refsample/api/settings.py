@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refsample.api.builder import Builder
+from refsample.errors import ParameterError
 from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
 
@@ -21,7 +22,8 @@ _SAMPLING = (
 
 def generation(take: Builder, vocabulary: int | None, grammar: Grammar | None) -> GenerationParams:
     """What the request asks of the decoding loop. `vocabulary`: also check token ids. Raises ParameterError."""
-    max_tokens, min_tokens = take.get("max_tokens"), take.get("min_tokens") or 0
+    max_tokens, min_tokens = _at_least(take, "max_tokens", 0), take.get("min_tokens") or 0
+    n = _at_least(take, "n", 1)
     if max_tokens is not None and min_tokens > max_tokens:
         raise take.error("min_tokens", f"must not exceed {take.name('max_tokens')} ({max_tokens})")
     sampling = {name: take.get(name) for name in _SAMPLING if take.get(name) is not None}
@@ -38,12 +40,20 @@ def generation(take: Builder, vocabulary: int | None, grammar: Grammar | None) -
         include_stop=take.reading("stop_text") == "kept" if keeps is None else keeps,
         ignore_eos=ignore_eos,
         min_tokens=min_tokens,
-        n=take.get("n") or 1,
+        n=1 if n is None else n,
         seed=take.get("seed"),
         logprobs=_logprobs(take),
         grammar=grammar,
         skip_special=True if shows is None else shows,
     )
+
+
+def _at_least(take: Builder, name: str, low: int) -> int | None:
+    """A count, where a page prints no range or one that has no meaning below `low`: then it is a limit of ours."""
+    count: int | None = take.get(name)
+    if count is not None and count < low:
+        raise ParameterError(take.name(name), count, f"must be at least {low}")
+    return count
 
 
 def _stops(take: Builder) -> tuple[str, ...]:

@@ -190,6 +190,26 @@ def test_strict_takes_the_printed_side() -> None:
         read(say(logit_bias={"5": 2.0}), strict=True)
 
 
+def test_counts_without_a_printed_bound_have_a_meaning_all_the_same() -> None:
+    """Where a page prints no range, or one with 0, strict mode takes what it prints but repairs nothing."""
+    tried = 0
+    for name, endpoint in DOORS:
+        page = provider(name)
+        for record in page.endpoints[endpoint].parameters.values():
+            count = {"n": 0, "max_tokens": -5}.get(record.means)
+            outside = record.printed is not None and not record.printed.holds(count or 0)
+            if count is None or record.extension or outside:
+                continue
+            body = say(temperature=1) if endpoint == "completions" else ask(temperature=1)
+            body = {key: value for key, value in body.items() if key != "max_tokens"}
+            with pytest.raises(ParameterError, match="must be at least") as caught:
+                read({**body, record.name: count}, endpoint, page=page, strict=True)
+            assert (caught.value.parameter, caught.value.source) == (record.name, "refsample")
+            tried += 1
+    assert tried > 8
+    assert read({"prompt": "Hi", "best_of": 0}, page=provider("scale"), strict=True).best_of == 1  # not sent (C11)
+
+
 def changed(parameter: str, endpoint: str = "completions", **changes: Any) -> ProviderSpec:
     """OpenAI's page with one record changed."""
     old = PAGE.endpoints[endpoint]
