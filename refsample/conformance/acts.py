@@ -1,5 +1,5 @@
-"""Questions that show whether a parameter acts, where no law and no other contract check does: constraints, names of
-limits, merged objects, predictions, fields without effect. Each gives a check and a note for the parameter report.
+"""Questions that show whether a parameter acts, where no law and no other contract check does: constraints, time
+limits, predictions, fields without effect. Each gives a check and a note for the parameter report.
 """
 
 from __future__ import annotations
@@ -7,17 +7,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want, tokens_counted
+from refsample.conformance.act import Act, Seen, answered, asker, refusal
+from refsample.conformance.bias import bias_act
+from refsample.conformance.calls import CALLS, SCHEMA
+from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want
+from refsample.conformance.derived import derived, without_effect
+from refsample.conformance.oracle import Oracle
 from refsample.conformance.page import Page
 from refsample.conformance.report import Check, Finding, Mark, Note, Status
 from refsample.conformance.session import Session, error_text
-from refsample.conformance.transcript import Answer, Choice, read_answer
-from refsample.conformance.transport import Exchange
+from refsample.conformance.transcript import Answer, Choice
+from refsample.spec.provider import ParameterSpec
 
-Seen = tuple[Status, str]
 MARK: Mapping[Status, Mark] = {
     "honoured": "consistent",
     "different": "inconsistent",
@@ -25,64 +28,40 @@ MARK: Mapping[Status, Mark] = {
     "rejected": "inconsistent",
     "unknown": "skipped",
 }
-SCHEMA = {
-    "type": "object",
-    "properties": {"ok": {"type": "boolean"}},
-    "required": ["ok"],
-    "additionalProperties": False,
-}
-TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks a word up.", "parameters": SCHEMA}}
-ASK = "Is the sea blue? Answer."
+FORMAT = {"name": "answer", "description": "Whether it is so.", "strict": True, "schema": SCHEMA}
+TIMED_OUT = frozenset({408, 504})
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One parameter, and the question that shows it."""
-
-    means: str
-    see: Callable[[Session, Page], Seen]
-    model_dependent: bool = False
-    """A refusal may be the model's, not the page's."""
-
-
-def act_findings(session: Session, only: frozenset[str]) -> Iterator[Finding]:
+def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) -> Iterator[Finding]:
     """One finding for each act that a page has the parameter of."""
     for kind in session.target.kinds:
         page = session.target.pages[kind]
-        for act in (*ACTS, *_names(page)):
+        other = () if kind == session.target.kinds[0] else (Act("seed", _seed, told=True),)
+        for act in (*ACTS, bias_act(oracle), *other, *derived(page)):
             record = page.record(act.means) or page.endpoint.parameters.get(act.means)
-            if record is None or record.support == "refused" or (record.extension and not page.extensions):
+            if record is None or (page.beside(record) and not page.extensions):
                 continue
-            name = record.name
-            check = f"contract.{kind}.act.{name}"
+            if record.support != "served" and not act.told:
+                continue
+            check = f"contract.{kind}.act.{record.name}"
             if not may_want(only, check):
                 continue
             if session.exhausted:
                 return
             status, said = act.see(session, page)
-            excused = act.model_dependent or record.extension  # what is not on the page may be refused
-            mark: Mark = "skipped" if excused and status == "rejected" else MARK[status]
-            title = f"{kind}: {name} acts"
-            yield Finding(Check(check, "contract", title, mark, said), notes=(Note(kind, name, status, said),))
+            if status == "rejected" and _kept_for_others(session, page, record):
+                status, said = "honoured", f"kept for {', '.join(record.kept_for)}, and refused: {said}"
+            excused = act.model_dependent or page.beside(record)  # what is not on the page may be refused
+            quiet = act.told and status != "honoured" or excused and status == "rejected"
+            found = Check(check, "contract", f"{kind}: {record.name} acts", "skipped" if quiet else MARK[status], said)
+            shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
+            yield Finding(found, notes=tuple(Note(kind, name, status, said) for name in shown))
 
 
-def _answered(
-    session: Session, page: Page, judge: Callable[[Choice, Answer], Seen], prompt: str = ASK, **fields: Any
-) -> Seen:
-    exchange, answer = session.ask(page.kind, prompt, **fields)
-    choice = first(answer)
-    if answer is None or choice is None:
-        return _refusal(exchange)
-    return judge(choice, answer)
-
-
-def _asker(session: Session, page: Page) -> Callable[..., tuple[Exchange, Answer | None]]:
-    """A page may keep fields for some vendors' models: whether this is one, nobody here knows."""
-    return session.ask_beyond if "printed" in page.readings("vendor_rules") else session.ask
-
-
-def _refusal(exchange: Exchange) -> Seen:
-    return ("rejected" if 400 <= exchange.status < 500 else "unknown"), error_text(exchange)
+def _kept_for_others(session: Session, page: Page, record: ParameterSpec) -> bool:
+    """Whether the page keeps a field for models of which this is none."""
+    mine = {session.target.model, *session.target.model.split("/")}
+    return bool(record.kept_for) and "printed" in page.readings("vendor_rules") and not mine & set(record.kept_for)
 
 
 def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Session, Page], Seen]:
@@ -95,7 +74,7 @@ def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Sessio
         return ("honoured" if fits(text.strip()) else "dropped"), f"answered {text[:40]!r}"
 
     def see(session: Session, page: Page) -> Seen:
-        return _answered(session, page, judge, **session.greedy(page.kind, 128), **fields)
+        return answered(session, page, judge, **session.greedy(page.kind, 128), **fields)
 
     return see
 
@@ -111,21 +90,6 @@ def _fits_schema(text: str) -> bool:
     return _is_object(text) and list(json.loads(text)) == ["ok"] and isinstance(json.loads(text)["ok"], bool)
 
 
-def _tools(session: Session, page: Page) -> Seen:
-    fields: dict[str, Any] = {"tools": [TOOL], **({"tool_choice": "required"} if page.takes("tool_choice") else {})}
-    exchange, answer = _asker(session, page)(page.kind, ASK, **session.greedy(page.kind, 128), **fields)
-    choice = first(answer)
-    if choice is None:
-        return _refusal(exchange)
-    entry = exchange.json()["choices"][0]
-    message = entry.get("message")
-    calls = message.get("tool_calls") if isinstance(message, dict) else None
-    said = f"finish_reason {choice.finish_reason!r}, {len(calls or [])} calls"
-    if calls or (page.kind == "completions" and choice.finish_reason == "tool_calls"):
-        return "honoured", said
-    return ("unknown" if choice.finish_reason == "length" else "dropped"), said
-
-
 def _ignore_eos(session: Session, page: Page) -> Seen:
     """An answer that ends by itself runs into the limit."""
     for prompt in ENDING[1:]:
@@ -137,13 +101,13 @@ def _ignore_eos(session: Session, page: Page) -> Seen:
                 said = f"finish_reason {choice.finish_reason!r} instead of 'stop'"
                 return ("honoured" if choice.finish_reason == "length" else "dropped"), said
 
-            return _answered(session, page, judge, prompt, **greedy, ignore_eos=True)
+            return answered(session, page, judge, prompt, **greedy, ignore_eos=True)
     return "unknown", "no answer ended by itself"
 
 
 def _include_stop(session: Session, page: Page) -> Seen:
     greedy = session.greedy(page.kind, LENGTH)
-    whole = first(session.ask(page.kind, LONG, **greedy)[1])
+    whole = first(session.greedily(page.kind, LONG, LENGTH))
     if whole is None or len(whole.text.strip()) < 8 or not page.takes("stop"):
         return "unknown", "no text to stop in"
     stop = whole.text[len(whole.text) // 2 :][:4]
@@ -153,13 +117,13 @@ def _include_stop(session: Session, page: Page) -> Seen:
         kept, cut = choice.text == expected + stop, choice.text.rstrip() == expected.rstrip()
         return ("honoured" if kept else "dropped" if cut else "unknown"), f"stop {stop!r}, got {choice.text!r}"
 
-    return _answered(session, page, judge, LONG, **greedy, stop=[stop], include_stop_str_in_output=True)
+    return answered(session, page, judge, LONG, **greedy, stop=[stop], include_stop_str_in_output=True)
 
 
 def _prediction(session: Session, page: Page) -> Seen:
     """A prediction changes no text."""
     greedy = session.greedy(page.kind, LENGTH)
-    plain = first(session.ask(page.kind, LONG, **greedy)[1])
+    plain = first(session.greedily(page.kind, LONG, LENGTH))
     if plain is None:
         return "unknown", "no plain answer to compare with"
 
@@ -167,51 +131,55 @@ def _prediction(session: Session, page: Page) -> Seen:
         return ("honoured" if choice.text == plain.text else "different"), f"answered {choice.text[:40]!r}"
 
     content = {"type": "content", "content": plain.text}
-    return _answered(session, page, judge, LONG, **greedy, prediction=content)
+    return answered(session, page, judge, LONG, **greedy, prediction=content)
 
 
-def _taken(means: str, value: Any, *, model_dependent: bool = False) -> Act:
-    """Nothing is to be seen of it but that it is taken."""
+def _timeout(session: Session, page: Page) -> Seen:
+    """A long answer does not come within a thousandth of a second, and a short one does within a minute."""
+    kind, least = page.kind, session.limit(page.kind, 1)
+    exchange, answer = session.ask(kind, "Hello", max_tokens=least, inference_timeout=60)
+    if answer is None:
+        return refusal(exchange)
+    long = session.greedy(kind, 128)
+    exchange, answer = session.ask(kind, LONG, **long, inference_timeout=0.001)
+    choice = first(answer)
+    if exchange.status in {*TIMED_OUT, page.provider.errors["timeout"].status}:
+        return "honoured", f"60 taken; 0.001: {error_text(exchange)}"
+    if choice is None:
+        return "unknown", f"60 taken; 0.001: {error_text(exchange)}"
+    whole = first(session.ask(kind, LONG, **long)[1])
+    said = f"60 taken; 0.001 gave {choice.text[:40]!r}"
+    if whole is not None and len(choice.text) < len(whole.text):
+        return ("honoured" if "text_so_far" in page.readings("timeout") else "different"), said
+    return "dropped", said
 
-    def see(session: Session, page: Page) -> Seen:
-        least = session.limit(page.kind, 1)
-        exchange, answer = _asker(session, page)(page.kind, "Hello", max_tokens=least, **{means: value})
-        return ("honoured", "taken") if answer is not None else _refusal(exchange)
 
-    return Act(means, see, model_dependent)
+def _suffix(session: Session, page: Page) -> Seen:
+    """Text after the gap is text that the model reads, so usage counts it."""
+    greedy = session.greedy(page.kind, 1)
+    exchange, answer = asker(session, page)(page.kind, LONG, **greedy, suffix=" saw a ship with red sails.")
+    if answer is None:
+        return refusal(exchange)
+    plain = session.ask(page.kind, LONG, **greedy)[1]
+    counts = [(a.usage or {}).get("prompt_tokens") if a is not None else None for a in (answer, plain)]
+    if None in counts:
+        return "unknown", "answered, and no usage tells whether it was read"
+    return ("honoured" if counts[0] != counts[1] else "dropped"), f"prompt_tokens {counts[0]}, without it {counts[1]}"
 
 
-def _limit(name: str, outer: str = "") -> Callable[[Session, Page], Seen]:
-    """Another name of the token limit, or one inside an object that is merged, ends the answer."""
-
-    def see(session: Session, page: Page) -> Seen:
-        count = session.limit(page.kind, 3)
-        greedy = session.greedy(page.kind, 3)
-        del greedy["max_tokens"]
-        body = session.body(page.kind, LONG, **greedy)
-        exchange = session.post(page.kind, {**body, **({outer: {name: count}} if outer else {name: count})})
-        answer = read_answer(exchange)
+def _seed(session: Session, page: Page) -> Seen:
+    """Texts of one seed are equal and those of another differ; kernel noise may part them, so no more than told."""
+    texts: list[str] = []
+    for seed in (1, 1, 2):
+        exchange, answer = session.ask(page.kind, LONG, max_tokens=LENGTH, temperature=1.0, seed=seed)
         choice = first(answer)
         if choice is None:
-            return _refusal(exchange)
-        told = tokens_counted(answer)
-        said = f"{name} {count}: {told} tokens, finish_reason {choice.finish_reason!r}"
-        if choice.finish_reason == "length" and told in (None, count):
-            return "honoured", said
-        return ("unknown" if choice.finish_reason == "stop" and (told or 0) <= count else "dropped"), said
-
-    return see
-
-
-def _names(page: Page) -> Iterator[Act]:
-    """Other names of the token limit, and objects that are merged into the body."""
-    known = page.record("max_tokens")
-    for record in page.endpoint.parameters.values():
-        if record.means == "max_tokens" and known is not None and record is not known and not record.extension:
-            yield Act(record.name, _limit(record.name))
-    for outer in page.endpoint.merged:
-        if known is not None and not page.endpoint.parameters[outer].extension:
-            yield Act(outer, _limit(known.name, outer))
+            return refusal(exchange)
+        texts.append(choice.text)
+    said = f"seeds 1, 1 and 2 gave {', '.join(repr(text[:24]) for text in texts)}"
+    if texts[0] != texts[1]:
+        return "dropped", said
+    return ("honoured" if texts[1] != texts[2] else "unknown"), said
 
 
 ACTS: tuple[Act, ...] = (
@@ -220,16 +188,18 @@ ACTS: tuple[Act, ...] = (
     Act("guided_json", _constrained(_fits_schema, guided_json=SCHEMA)),
     Act("guided_grammar", _constrained(lambda t: t in ("yes", "no"), guided_grammar='root ::= "yes" | "no"')),
     Act("response_format", _constrained(_is_object, response_format={"type": "json_object"}), model_dependent=True),
-    Act("tools", _tools, model_dependent=True),
+    Act(
+        "response_format.json_schema",
+        _constrained(_fits_schema, response_format={"type": "json_schema", "json_schema": FORMAT}),
+        model_dependent=True,
+        inner=("response_format.type", *(f"response_format.json_schema.{key}" for key in FORMAT)),
+    ),
+    *CALLS,
     Act("ignore_eos", _ignore_eos),
     Act("include_stop_str_in_output", _include_stop),
-    Act("prediction", _prediction, model_dependent=True),
-    _taken("user", "refsample"),
-    _taken("safety_identifier", "refsample"),
-    _taken("inference_timeout", 60),
-    _taken("inference_extra_headers", {}),
-    _taken("metadata", {}),
-    _taken("store", False),
-    _taken("service_tier", "auto"),
-    _taken("parallel_tool_calls", True, model_dependent=True),
+    Act("prediction", _prediction, model_dependent=True, inner=("prediction.type", "prediction.content")),
+    Act("suffix", _suffix, model_dependent=True),
+    Act("user", without_effect("user", "refsample")),
+    Act("safety_identifier", without_effect("safety_identifier", "refsample")),
+    Act("inference_timeout", _timeout),
 )

@@ -76,7 +76,7 @@ def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[
 def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[Finding]:
     kind = session.target.kinds[0]
     yield from contract_findings(session, plan.only)
-    yield from act_findings(session, plan.only)
+    yield from act_findings(session, oracle, plan.only)
     if plan.wanted(SEED.id):
         yield seed_finding(session, oracle, kind)
     if oracle is None:

@@ -40,6 +40,10 @@ class Page:
         ]  # fmt: skip
         return min(found, key=lambda p: (p.extension, p.name != means), default=None)
 
+    def beside(self, record: ParameterSpec) -> bool:
+        """Whether a field is not on the page: an extension, or a field inside one."""
+        return record.extension or self.endpoint.parameters.get(record.name.split(".")[0], record).extension
+
     def takes(self, *means: str) -> bool:
         return all(self.record(name) is not None for name in means)
 

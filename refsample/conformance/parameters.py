@@ -55,7 +55,7 @@ def parameter_lines(
         _line(target, kind, record, notes, checks, {fault.name for fault in faults})
         for kind in target.kinds
         for record in target.pages[kind].endpoint.parameters.values()
-        if not record.extension and "[]" not in record.name
+        if "[]" not in record.name and not target.pages[kind].beside(record)
     )
 
 

@@ -76,6 +76,7 @@ class Session:
         self.edges: list[Mapping[str, Any]] = []
         """Bodies sent to see what happens outside the page; all others stay inside it."""
         self._on_request, self._max_tokens = on_request, max_tokens
+        self._greedy: dict[tuple[Kind, str, int], Answer | None] = {}
 
     def begin(self, check: str) -> None:
         """Request seeds depend on the run's seed and the check alone, so a check can be repeated alone."""
@@ -133,6 +134,13 @@ class Session:
         least = {"top_p": page.near("top_p", STEP)} if cold > 0 and page.takes("top_p") else {}
         return {"max_tokens": self.limit(kind, count), "temperature": cold, **least}
 
+    def greedily(self, kind: Kind, prompt: str, count: int) -> Answer | None:
+        """The answer without chance and without any other field, asked for once in a run."""
+        key = (kind, prompt, count)
+        if key not in self._greedy:
+            self._greedy[key] = self.ask(kind, prompt, **self.greedy(kind, count))[1]
+        return self._greedy[key]
+
     def law_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a law probe, everything that the endpoint takes set explicitly, numbers inside the page."""
         page = self.target.pages[self.target.kinds[0]]
@@ -160,7 +168,7 @@ class Session:
         header = f'-H "{auth.name}: {auth.scheme + " " if auth.scheme else ""}$KEY" ' if auth.place == "header" else ""
         data = shlex.quote(json.dumps({**body, **({} if header else {auth.name: "$KEY"})}))
         if not header:
-            data = data.replace('"$KEY"', "\"'\"$KEY\"'\"")
+            data = data.replace('"$KEY"', '"\'"$KEY"\'"')
         return (
             f"curl -s {shlex.quote(self.endpoint.url + page.endpoint.path)} -H 'content-type: application/json' "
             f"{header}-d {data}"
