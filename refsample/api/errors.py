@@ -33,15 +33,19 @@ def kind_of(error: RefsampleError) -> str:
     return next((kind for known, kind in _KINDS if isinstance(error, known)), "internal")
 
 
+def message_of(error: RefsampleError) -> str:
+    """What a client is told of an error of the library: what is no user's mistake says nothing of its cause."""
+    internal = kind_of(error) == "internal"
+    return "the server had an error while it processed the request" if internal else str(error)
+
+
 def error_body(error: RefsampleError, provider: ProviderSpec) -> tuple[int, Body]:
-    """Status and body for an error of the library. What is no user's mistake says nothing of its cause."""
-    kind = kind_of(error)
-    if kind == "internal":
-        return failure(kind, "the server had an error while it processed the request", provider)
+    """Status and body for an error of the library."""
+    kind, message = kind_of(error), message_of(error)
     if isinstance(error, ParameterError):
         own = None if kind == "context_length" else error.code
-        return failure(kind, str(error), provider, param=error.parameter, code=own)
-    return failure(kind, str(error), provider, param="model" if kind == "unknown_model" else None)
+        return failure(kind, message, provider, param=error.parameter, code=own)
+    return failure(kind, message, provider, param="model" if kind == "unknown_model" else None)
 
 
 def failure(

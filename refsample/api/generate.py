@@ -19,10 +19,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from refsample.api.answer import Job, check_time, ready
-from refsample.api.errors import error_body, failure
+from refsample.api.errors import error_body, failure, message_of
 from refsample.api.response import answered
 from refsample.api.site import STOPPING, GoneError, Shared, Site, SiteHandler, json_body, request_id
-from refsample.api.stream import chunks
+from refsample.api.stream import chunks, failed
 from refsample.api.wire import dumps
 from refsample.errors import RefsampleError
 from refsample.generation.batch import BatcherClosed
@@ -129,7 +129,8 @@ class _EventStream(StreamingResponse):
 
 
 async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:
-    """The frames of a stream. An error after the first byte comes as a last data line, as vLLM does."""
+    """The frames of a stream. An error after the first byte comes as a last data line: in a chunk where the page's
+    chunks have a place for it, else its body alone, as vLLM does."""
     answer = chunks(job, flow)
     try:
         while (chunk := await to_thread.run_sync(next, answer, None, limiter=site.shared.waiters)) is not None:
@@ -137,9 +138,11 @@ async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:
         if "done_missing" not in site.behaviour.flaws:
             yield _frame(b"[DONE]")
     except RefsampleError as error:
-        yield _frame(dumps(error_body(error, site.page)[1]))
+        status, body = error_body(error, site.page)
+        yield _frame(dumps(failed(job, status, message_of(error)) or body))
     except GoneError:
-        yield _frame(dumps(failure("internal", STOPPING, site.page)[1]))
+        status, body = failure("internal", STOPPING, site.page)
+        yield _frame(dumps(failed(job, status, STOPPING) or body))
 
 
 def _frame(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ more chunk without choices. A joined stream is the whole answer, text and logpro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,25 +52,37 @@ def stream(
 
 def chunks(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
     """The chunks that a job's events make. Only the first carries the key `refsample`."""
-    request, tally = job.request, Tally(job)
-    shape = shown(job, request.endpoint.chunk)
-    start = {**head(job, request.endpoint.chunk_object), "chunk_type": "chunk"}
+    request, tally, chunk = job.request, Tally(job), _chunks_of(job)
     prompts = of_prompts(job)
     once: dict[str, Any] = {**prompts[0]} if len(prompts) == 1 else {}
     parts = _Parts(job, prompts)
+    own: Chunk = {"refsample": replay(job)}
+    for part in parts.of(tally.counted(in_time(job, events))):
+        yield {**chunk(choices=[part], **once), **own}
+        own, once = {}, {}
+    if request.include_usage:
+        yield chunk(usage=tally.usage())
 
-    def chunk(choices: list[Any], usage: Mapping[str, Any] | None) -> Chunk:
-        made: Chunk = fitted({**start, **once, "choices": choices, "usage": usage}, shape)
+
+def failed(job: Job, status: int, message: str) -> Chunk | None:
+    """The chunk that ends a stream in an error; None where the page's chunks have no place for one."""
+    made = _chunks_of(job)(error={"message": message, "status_code": status})
+    return made if "error" in made else None
+
+
+def _chunks_of(job: Job) -> Callable[..., Chunk]:
+    """Makes chunks of a job from what is new in them."""
+    request = job.request
+    shape = shown(job, request.endpoint.chunk)
+    start = {**head(job, request.endpoint.chunk_object), "chunk_type": "chunk", "choices": [], "usage": None}
+
+    def chunk(**new: Any) -> Chunk:
+        made: Chunk = fitted({**start, **new}, shape)
         if not request.include_usage:
             made.pop("usage", None)
         return made
 
-    own: Chunk = {"refsample": replay(job)}
-    for part in parts.of(tally.counted(in_time(job, events))):
-        yield {**chunk([part], None), **own}
-        own, once = {}, {}
-    if request.include_usage:
-        yield chunk([], tally.usage())
+    return chunk
 
 
 @dataclass(slots=True)

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 from starlette.applications import Starlette
 
 from refsample.api.answer import default_behaviour
 from refsample.api.completions import complete
+from refsample.api.errors import error_body
 from refsample.api.generate import Flow
 from refsample.api.server import LocalServer, create_app
 from refsample.errors import ParameterError
@@ -24,7 +26,8 @@ from refsample.generation.decode import Events
 from refsample.generation.model import Model
 from refsample.generation.prefill import rows_of
 from refsample.generation.work import Work
-from refsample.spec.provider import provider
+from refsample.spec.provider import provider, providers
+from refsample.spec.schemas import answer_schema
 from tests.api import schemas
 from tests.api.doors import ONCE, frames, refused
 from tests.api.joined import comparable
@@ -201,6 +204,34 @@ def test_an_error_inside_a_stream_is_its_last_line(model: Model, monkeypatch: py
         monkeypatch.setattr("refsample.api.generate.chunks", lambda job, events_: events())
         (line,) = frames(client, "/v1/completions", {**ONCE, "stream": True})
     schemas.check(json.loads(line), schemas.ERROR)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", providers())
+def test_an_error_inside_a_stream_has_the_page_s_form(
+    model: Model, name: str, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk with the record `error`, where the page's chunks have one; else the body of a refusal."""
+    page = provider(name)
+    wrong = ParameterError("logits", float("nan"), "must not hold NaN or +inf")
+
+    def broken(self: Flow) -> Any:
+        raise wrong
+
+    monkeypatch.setattr(Flow, "__next__", broken)
+    app = create_app({"tiny": model}, page, strict=strict)
+    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        for endpoint in page.endpoints.values():
+            said = {"messages": [{"role": "user", "content": "Hi."}]} if endpoint.kind == "chat" else {"prompt": "Hi."}
+            keys = {place.name: "sk-x" for place in page.auth if place.place == "body"}
+            body = {"model": "tiny", "max_tokens": 128, "temperature": 0.5, "stream": True, **said, **keys}
+            last = json.loads(frames(client, endpoint.path, body)[-1])
+            if "error" not in endpoint.chunk:
+                assert last == error_body(wrong, page)[1]
+                continue
+            jsonschema.validate(last, answer_schema(endpoint.chunk, strict=strict))
+            failure = {"message": str(wrong), "status_code": page.errors["invalid"].status}
+            assert (last["choices"], last["error"]) == ([], failure)
 
 
 def test_a_stream_without_its_end(model: Model) -> None:
