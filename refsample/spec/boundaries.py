@@ -100,9 +100,11 @@ def _bounds(parameter: ParameterSpec, strict: bool) -> Iterator[Case]:
 
 
 def _hangs(parameter: ParameterSpec, value: float) -> bool:
-    """Whether something else than the range decides: the model's context, n beside best_of, or what has a meaning at
-    all where a page prints no range."""
+    """Whether something else than the range decides: the model's context, n beside best_of, how long an answer takes,
+    or what has a meaning at all where a page prints no range."""
     if parameter.effective is not None and not parameter.effective.holds(value):
+        return True
+    if parameter.means == "inference_timeout":
         return True
     return (parameter.means == "max_tokens" and value > CONTEXT) or (parameter.means == "best_of" and value == 1)
 

@@ -85,8 +85,20 @@ def test_what_lies_inside_objects() -> None:
         {"stream_options": {"include_usage": 1}},
         {"response_format": {"type": "xml"}},
         {"audio": {"voice": "x"}},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        {"prediction": {"type": "content", "content": [{"type": "image_url", "text": "x"}]}},
+        {"prediction": {"type": "content", "content": [{"type": "text"}]}},
     ):
         assert not schema.is_valid({**body, **wrong}), wrong
+
+
+def test_a_time_limit_is_above_zero() -> None:
+    for strict in (False, True):
+        schema = schema_of(openapi(provider("scale"), strict=strict), "CompletionsRequest")
+        body = {"model": "m", "prompt": "Hi."}
+        assert all(schema.is_valid({**body, "inference_timeout": value}) for value in (0.5, "2.5", None)[: 3 - strict])
+        assert not schema.is_valid({**body, "inference_timeout": 0})
 
 
 def test_keys_where_the_page_wants_them() -> None:
