@@ -21,6 +21,7 @@ MADE: dict[str, Any] = {
     "map<string,string>": {"refsample": "refsample"}, "boolean": True, "integer": 1, "number": 1.0,
 }  # fmt: skip
 """A value of each type that asks for something."""
+WRONG_KEY = frozenset({401, 403})
 
 
 def derived(page: Page) -> Iterator[Act]:
@@ -34,6 +35,8 @@ def derived(page: Page) -> Iterator[Act]:
         elif record.support == "ignored":
             value = record.neutral[-1] if record.neutral else _made(record)
             yield Act(record.name, without_effect(record.name, value, made=not record.neutral), told=True)
+        elif record.secret:
+            yield Act(record.name, _key(record))
         elif main is not None and main is not record:
             if record.means == "max_tokens":
                 yield Act(record.name, _limit(record.name))
@@ -71,6 +74,24 @@ def _refused(record: ParameterSpec) -> Callable[[Session, Page], Seen]:
                 return "different", f"{neutral!r} is refused too: {error_text(exchange)}"
         taken = f", {record.neutral[0]!r} taken" if record.neutral else ""
         return "honoured", f"refused as the page's file says{taken}: {said}"
+
+    return see
+
+
+def _key(record: ParameterSpec) -> Callable[[Session, Page], Seen]:
+    """A key in the body is taken there; a wrong one may be refused as such.
+
+    An endpoint that is asked with a key puts that in place of the one made up here, and no probe ever sees it.
+    """
+
+    def see(session: Session, page: Page) -> Seen:
+        fields = {"max_tokens": session.limit(page.kind, 1), record.name: "refsample-no-key"}
+        exchange, answer = session.ask_beyond(page.kind, "Hello", **fields)
+        if answer is not None:
+            return "honoured", "a key is taken in the body"
+        if exchange.status in WRONG_KEY:
+            return "honoured", f"a wrong key is refused: {error_text(exchange)}"
+        return refusal(exchange)
 
     return see
 
