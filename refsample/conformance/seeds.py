@@ -30,7 +30,8 @@ DECISIVE = math.log(1000.0)
 def seed_finding(session: Session, oracle: Oracle | None, kind: Kind) -> Finding:
     """Pairs of equal requests with equal seeds; skipped where the page has no seed or the endpoint refuses it."""
     if "seed" not in session.target.fields:
-        return Finding(Check(SEED.id, SEED.area, SEED.title, "skipped", "no seed on this page, or the endpoint refuses it"))
+        why = "no seed on this page, or the endpoint refuses it"
+        return Finding(Check(SEED.id, SEED.area, SEED.title, "skipped", why))
     session.begin(SEED.id)
     count = min(8, session.target.choices)
     number = max(3, math.ceil(DRAWS / count / 2)) if count > 1 else DRAWS // 2

@@ -101,7 +101,7 @@ TEMPERATURE = "endpoints/completions/parameters/temperature"
         (change("endpoints/completions/parameters/groups", "all"), "groups='all': must be a list"),
         (change("endpoints/completions/merged", ["more"]), "merged='more'"),
         (change("endpoints/completions/logprobs", "tree"), "logprobs='tree'"),
-        (change("endpoints/chat/parameters/groups", ["sampling", "messages"]), "needs the record tools[].function.name"),
+        (change("endpoints/chat/parameters/groups", ["sampling", "messages"]), "needs the record tools[].function"),
         (change(f"{TEMPERATURE}/grade", ...), "temperature: missing key grade"),
         (change(f"{TEMPERATURE}/effective", "0..2"), "temperature: effective='0..2'"),
         (change(f"{TEMPERATURE}/printed", "3 <= x <= 2"), "holds no number"),
