@@ -51,8 +51,9 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             status, said = act.see(session, page)
             if status == "rejected" and _kept_for_others(session, page, record):
                 status, said = "honoured", f"kept for {', '.join(record.kept_for)}, and refused: {said}"
-            excused = act.model_dependent or page.beside(record)  # what is not on the page may be refused
-            quiet = act.told and status != "honoured" or excused and status == "rejected"
+            # what is not on the page is no promise: it is told, and no endpoint is called faulty for it
+            told = act.told or page.beside(record)
+            quiet = told and status != "honoured" or act.model_dependent and status == "rejected"
             found = Check(check, "contract", f"{kind}: {record.name} acts", "skipped" if quiet else MARK[status], said)
             shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
             yield Finding(found, notes=tuple(Note(kind, name, status, said) for name in shown))

@@ -115,7 +115,18 @@ def _differs(findings: Sequence[Finding], threshold: float) -> bool:
     return any(part.proofs for part in parts) or (bool(parts) and log_e_value(parts) >= threshold)
 
 
+def _silenced(found: Finding, known: Iterable[KnownDifference]) -> Finding:
+    """A law that the engine is documented to have otherwise speaks for no fault and against none."""
+    check = found.check
+    if check.area != "law" or check.verdict == "skipped":
+        return found
+    documented = _documented(replace(check, verdict="inconsistent"), known)
+    return found if documented.verdict == "inconsistent" else replace(found, check=documented, evidence=Evidence())
+
+
 def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report:
+    documented = (*plan.engine.known, *plan.provider.known)
+    findings = [_silenced(found, documented) for found in findings]
     of = {area: [f for f in findings if f.check.area == area] for area in ("contract", "model", "law")}
     differs = {area: _differs(of[area], THRESHOLDS[area]) for area in ("model", "law")}
     faults = likeliest([f.evidence for f in findings])
@@ -132,7 +143,7 @@ def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report
             check = _decided(check, found.evidence, stage, cause if differs.get(home or "") else None)
         if check.verdict == "inconsistent" and check.reproduce is None:
             check = replace(check, reproduce=_command(session, plan, check.id))
-        checks.append(_documented(check, (*plan.engine.known, *plan.provider.known)))
+        checks.append(_documented(check, documented))
     verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
     explained = {area for area in differs if home != area and differs.get(home or "", False)}
     verdicts |= {area: "inconsistent" for area in differs if differs[area] and area not in explained}
