@@ -7,6 +7,7 @@ import pytest
 import refsample
 from refsample.conformance.campaign import _documented
 from refsample.conformance.local import LocalEndpoint
+from refsample.conformance.probes import SETTINGS
 from refsample.conformance.report import Check
 from refsample.conformance.verify import verify
 from refsample.spec.load import engine, engines
@@ -21,7 +22,7 @@ def ids() -> set[str]:
     report = verify(LocalEndpoint(refsample.load("tiny")), None, profile="smoke", seed=0)
     fields = {f"contract.{e.kind}.{group}.{path.replace('[]', '')}" for group in ("shape", "logprobs_fields")
               for e in provider("openai").endpoints.values() for path in e.response}  # fmt: skip
-    return {check.id for check in report.checks} | set(FAILING_ONLY) | fields
+    return {check.id for check in report.checks} | set(FAILING_ONLY) | fields | {setting.id for setting in SETTINGS}
 
 
 @pytest.mark.parametrize("name", engines())
