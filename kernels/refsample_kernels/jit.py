@@ -150,11 +150,18 @@ def cache_folder() -> Path:
     return root / "refsample" / source_hash()
 
 
+_module: Any = None  # numba, once a kernel needs it; asking the import system anew costs more than a small kernel
+
+
 def _numba() -> Any:
+    global _module
+    if _module is not None:
+        return _module
     # Read by GNU OpenMP when its first thread starts. Threads that spin while another process has the core make a
     # decode step ten times slower; asleep after a thousand turns they cost nothing that was seen on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    return import_module("numba")
+    _module = import_module("numba")
+    return _module
 
 
 _safe_layer: bool | None = None  # None until the first parallel run has chosen a layer

@@ -94,8 +94,9 @@ class FieldReader:
             raise self.error(name, text, "must be Unicode text without lone surrogates", "invalid_value")
         if not own:
             return
-        if record.choices and text not in record.choices:
-            raise self.error(name, text, f"must be one of {', '.join(record.choices)}", "invalid_value")
+        choices = record.printed_choices if self.strict else record.choices
+        if choices and text not in choices:
+            raise self.error(name, text, f"must be one of {', '.join(choices)}", "invalid_value")
         if record.item_length is not None and not record.item_length.holds(len(text)):
             rule = f"must have {_count(record.item_length, 'characters')}, not {len(text)}"
             raise self.error(name, text, rule, "invalid_value")

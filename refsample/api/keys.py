@@ -32,6 +32,12 @@ def in_body(body: object, where: tuple[Auth, ...], key: str) -> bool:
     return any(isinstance(sent, str) and _same(sent.encode("utf-8", "surrogatepass"), key) for sent in fields)
 
 
+def shown(headers: Mapping[str, str], where: tuple[Auth, ...]) -> bool:
+    """Whether a header holds any key at all, as the page requires it where the server knows none."""
+    sent = ((headers.get(place.name, "").strip(), place.scheme) for place in where if place.place == "header")
+    return any(value.lower().startswith(f"{scheme} ".lstrip().lower()) and value for value, scheme in sent)
+
+
 def _matches(sent: str, place: Auth, key: str) -> bool:
     scheme, _, rest = sent.rpartition(" ")
     # a header's bytes are read as Latin-1; clients send a key outside ASCII as UTF-8

@@ -76,7 +76,7 @@ def _check_vendor(take: Builder) -> None:
         sent_as = take.name(record.means).rpartition(".")[2]  # it may have come in an object that is merged
         if asked is None or not record.kept_for or sent_as != record.name:
             continue
-        if not set(record.kept_for) & set(model.split("/")):
+        if record.kept_from(model):
             rule = f"is only for models of {' or '.join(record.kept_for)}, and the model is {model}"
             raise take.error(record.means, rule, "unsupported_parameter")
 
@@ -111,11 +111,13 @@ def _prompt_logprobs(take: Builder, stream: bool) -> int | None:
 
 
 def _best_of(take: Builder, n: int, stream: bool) -> int:
-    sent = take.value("best_of") or None  # 0 counts as not sent
+    sent = take.value("best_of") or None  # 0 counts as not sent, and so does the provider's default
     best_of: int = n if sent is None else sent
     above = take.reading("best_of_floor") == "above_n" and sent is not None
     if best_of < n or (above and best_of == n):
         raise take.error("best_of", f"must be {'greater than' if above else 'at least'} n ({n})")
+    if stream and sent is not None and take.reading("best_of_stream") == "refused":
+        raise take.error("best_of", "cannot be combined with stream: true")
     if stream and best_of > n:
         raise take.error("best_of", f"must not exceed n ({n}) in a stream: the best is known only at the end")
     return best_of

@@ -33,7 +33,7 @@ def generation(take: Builder, vocabulary: int | None, grammar: Grammar | None) -
     stops = () if ignore_eos and take.reading("ignore_eos") == "stop_too" else _stops(take)
     stop_ids = checked_ids(take, take.name("stop_token_ids"), take.get("stop_token_ids") or (), vocabulary)
     return GenerationParams(
-        sampling=SamplingParams(**sampling, logit_bias=_bias(take, vocabulary)),
+        sampling=_sampling(take, sampling, _bias(take, vocabulary)),
         max_tokens=max_tokens,
         stop=stops,
         stop_token_ids=stop_ids,
@@ -41,11 +41,25 @@ def generation(take: Builder, vocabulary: int | None, grammar: Grammar | None) -
         ignore_eos=ignore_eos,
         min_tokens=min_tokens,
         n=1 if n is None else n,
-        seed=take.get("seed"),
+        seed=_seed(take),
         logprobs=_logprobs(take),
         grammar=grammar,
         skip_special=True if shows is None else shows,
     )
+
+
+def _sampling(take: Builder, values: Mapping[str, Any], bias: Mapping[int, float]) -> SamplingParams:
+    """The sampler's own rules, where a page prints none, under the names that the user gave."""
+    try:
+        return SamplingParams(**values, logit_bias=bias)
+    except ParameterError as error:
+        raise ParameterError(take.name(error.parameter), error.value, error.rule, error.source) from None
+
+
+def _seed(take: Builder) -> int | None:
+    """-1 is vLLM's word for any seed; to the letter of a page it is a number like the others, taken mod 2^64."""
+    seed: int | None = take.get("seed")
+    return seed % (1 << 64) if take.strict and seed == -1 else seed
 
 
 def _at_least(take: Builder, name: str, low: int) -> int | None:
@@ -100,10 +114,9 @@ def timeout(take: Builder) -> float | None:
     value = take.get("inference_timeout")
     if value is None:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        raise take.error("inference_timeout", 'must be seconds: a number, or one as text such as "2.5"') from None
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", value):
+        raise take.error("inference_timeout", 'must be seconds: a number, or one as text such as "2.5"')
+    seconds = float(value)
     if not 0 < seconds < math.inf:
         raise take.error("inference_timeout", "must be a finite number of seconds above 0")
     return seconds

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from refsample.api import keys
 from refsample.api.errors import error_body, failure, kind_of
 from refsample.api.wire import dumps, loads
-from refsample.errors import BusyError, RefsampleError
+from refsample.errors import BusyError, ParameterError, RefsampleError
 from refsample.generation.batch import Batcher
 from refsample.generation.behaviour import Behaviour
 from refsample.spec.provider import ProviderSpec
@@ -133,9 +133,10 @@ async def _answered(site: Site, request: Request, inner: SiteHandler) -> Respons
 
 async def _is_known(site: Site, request: Request) -> bool:
     key = site.shared.api_key
-    if key is None:
-        return True
     accepted = keys.places(site.page, strict=site.strict)
+    if key is None:
+        required = site.strict and any(place.required for place in accepted)
+        return not required or keys.shown(request.headers, accepted)
     if keys.in_headers(request.headers, accepted, key):
         return True
     # a body is read for a stranger only where the page lets the key be in it
@@ -146,6 +147,7 @@ async def _is_known(site: Site, request: Request) -> bool:
 async def json_body(site: Site, request: Request) -> Any:
     """The value of the body, read once. Raises TooLargeError before all of it is read, ParameterError for no JSON."""
     if not hasattr(request.state, "body"):
+        _check_headers(site, request)
         data = bytearray()
         async for part in request.stream():
             data += part
@@ -153,6 +155,14 @@ async def json_body(site: Site, request: Request) -> Any:
                 raise TooLargeError
         request.state.body = await run_in_threadpool(loads, bytes(data))
     return request.state.body
+
+
+def _check_headers(site: Site, request: Request) -> None:
+    """ParameterError where the page asks for a header, and strict mode holds requests to the page."""
+    for header in site.page.headers if site.strict else ():
+        sent = request.headers.get(header.name)
+        if sent is None or sent.partition(";")[0].strip().lower() != header.value:
+            raise ParameterError(header.name, ... if sent is None else sent, f"must be {header.value}", site.page.title)
 
 
 def where(request: Request) -> str:

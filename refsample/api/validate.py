@@ -80,7 +80,7 @@ def check_fields(
         known = values.get(record.means)
         if known is None:
             values[record.means], names[record.means] = checked, place
-        elif checked is not None and not same_json(known, checked):
+        elif checked is not None and not same_json(_listed(known), _listed(checked)):
             lowest = record.means == "max_tokens" and reader.reading("token_limits") == "lowest"
             if not lowest:
                 rule = f"means the same as {names[record.means]} and must not differ from it"
@@ -95,6 +95,11 @@ def check_fields(
             rule = f"is required by {endpoint.path}{_hint(name, body)}"
             raise reader.error(name, ..., rule, "missing_required_parameter")
     return Fields(values, names, tuple(sorted(ignored)))
+
+
+def _listed(value: Any) -> Any:
+    """A text alone as the list of it: that is what a field means which takes both, such as `stop`."""
+    return [value] if isinstance(value, str) else value
 
 
 def _merged(body: Mapping[str, Any], reader: FieldReader, endpoint: EndpointSpec) -> Iterator[tuple[str, str, Any]]:

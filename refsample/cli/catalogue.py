@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from refsample.render import columns
 @click.option("--markdown", is_flag=True, help="All providers as the tables of docs/providers.md.")
 def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool, markdown: bool) -> None:
     """List the spec files, or show the one called NAME: a provider's parameters, an engine's rules."""
-    from refsample.spec.load import engine, engines
+    from refsample.spec.load import engine, engines, is_path, read
     from refsample.spec.openapi import openapi
     from refsample.spec.provider import provider, providers
     from refsample.spec.tables import document
@@ -46,9 +47,10 @@ def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool, markd
         click.echo("\n".join(columns(table)))
         return
     shown: dict[str, Any] = {}
-    if name in engines() or name.endswith(".toml"):
+    page = is_path(name) and Path(name).is_file() and "endpoints" in read(Path(name))
+    if name in engines() or (is_path(name) and not page):
         shown["engine"] = engine(name)
-    if name in providers():
+    if name in providers() or page:
         shown["provider"] = provider(name)
     if not shown:
         raise SpecError(f"spec {name!r} does not exist; known here: {', '.join((*engines(), *providers()))}")
@@ -100,8 +102,9 @@ def provider_lines(spec: Any) -> list[str]:
         for p in endpoint.parameters.values():
             printed, effective = ("any" if bound is None else bound.about() for bound in (p.printed, p.effective))
             extent = effective if effective != "any" else "|".join(p.types)
-            if printed != effective:
-                extent += " (extension)" if p.extension else f" (printed: {printed})"
+            notes = ["extension"] * p.extension + [p.support] * (p.support != "served")
+            notes += [f"printed: {printed}"] if printed != effective and not p.extension else []
+            extent += f" ({', '.join(notes)})" if notes else ""
             default = "required" if p.required else "" if p.default is None else json.dumps(p.default)
             rows.append((f"  {p.name}", extent, default, p.grade, p.meaning))
         lines += ["", f"POST {endpoint.path}", *columns(rows)]

@@ -19,7 +19,6 @@ from refsample.conformance.page import Page
 from refsample.conformance.report import Check, Finding, Mark, Note, Status
 from refsample.conformance.session import Session, error_text
 from refsample.conformance.transcript import Answer, Choice
-from refsample.spec.provider import ParameterSpec
 
 MARK: Mapping[Status, Mark] = {
     "honoured": "consistent",
@@ -49,7 +48,8 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             if session.exhausted:
                 return
             status, said = act.see(session, page)
-            if status == "rejected" and _kept_for_others(session, page, record):
+            kept = "printed" in page.readings("vendor_rules") and record.kept_from(session.target.model)
+            if status == "rejected" and kept:
                 status, said = "honoured", f"kept for {', '.join(record.kept_for)}, and refused: {said}"
             # what is not on the page is no promise: it is told, and no endpoint is called faulty for it
             told = act.told or page.beside(record)
@@ -57,12 +57,6 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             found = Check(check, "contract", f"{kind}: {record.name} acts", "skipped" if quiet else MARK[status], said)
             shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
             yield Finding(found, notes=tuple(Note(kind, name, status, said) for name in shown))
-
-
-def _kept_for_others(session: Session, page: Page, record: ParameterSpec) -> bool:
-    """Whether the page keeps a field for models of which this is none."""
-    mine = {session.target.model, *session.target.model.split("/")}
-    return bool(record.kept_for) and "printed" in page.readings("vendor_rules") and not mine & set(record.kept_for)
 
 
 def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Session, Page], Seen]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +33,7 @@ from refsample.conformance.oracle import (
 from refsample.generation.behaviour import applied
 from refsample.model.cache import Cache
 from refsample.sampling.params import SamplingParams
+from refsample.sampling.pipeline import distribution
 
 SPAN = 3
 """Characters of an answer that are scored."""
@@ -46,6 +47,8 @@ FEW = 32
 """Special tokens without text that are spelled like others; more of them would be too many beginnings."""
 NODES = 64
 """Beginnings that are followed at most."""
+AHEAD = 8
+"""Beginnings that go through the model together: the one in hand and those that are likely to be next."""
 
 
 Beginning = tuple[float, tuple[int, ...], int, Floats]
@@ -87,6 +90,9 @@ class Speller:
         firsts = sorted({keys.index(key) for key in keys})
         self._distinct = [self.hypotheses[at] for at in firsts]
         self._place = [firsts.index(keys.index(key)) for key in keys]
+        behaviours = [h.behaviour or oracle.honest for h in self._distinct]
+        self._precisions = sorted({precision_of(behaviour) for behaviour in behaviours})
+        self._applied = [applied(params, behaviour) for behaviour in behaviours]
         self._laws: dict[tuple[tuple[int, ...], tuple[int, ...]], Floats] = {}
         self._prompts: dict[tuple[tuple[int, ...], str], tuple[Cache, NDArray[np.float32]]] = {}
         self._seen: tuple[tuple[int, ...], dict[tuple[tuple[int, ...], str], NDArray[np.float32]]] = ((), {})
@@ -121,6 +127,7 @@ class Speller:
         for _ in range(NODES):
             if not heap or (waiting <= RARE * found).all():
                 break
+            self._look_ahead(prompt, heap)
             _, path, at, mass = heapq.heappop(heap)
             waiting -= mass
             laws = mass[:, None] * self._law(prompt, path)  # [J, V]
@@ -159,32 +166,50 @@ class Speller:
         if (prompt, path) not in self._laws:
             if sum(laws.nbytes for laws in self._laws.values()) > MEMORY:
                 self._laws.clear()
-            self._laws[prompt, path] = np.stack([self._one(h, prompt, path) for h in self._distinct])  # [J, V]
+            each = zip(self._distinct, self._applied, strict=True)
+            self._laws[prompt, path] = np.stack([self._one(h, params, prompt, path) for h, params in each])  # [J, V]
         return self._laws[prompt, path]
 
-    def _one(self, hypothesis: Hypothesis, prompt: tuple[int, ...], path: tuple[int, ...]) -> Floats:
+    def _one(
+        self, hypothesis: Hypothesis, params: SamplingParams, prompt: tuple[int, ...], path: tuple[int, ...]
+    ) -> Floats:
         behaviour = hypothesis.behaviour or self.oracle.honest
         logits = self._logits(prompt, path, precision_of(behaviour))
         seen = blurred(logits) if hypothesis.name == OTHER_MODEL else logits
-        return self.oracle.distribution(seen, self.params, behaviour, prompt, path).probs
+        return distribution(seen, params, prompt, path, engine=behaviour.semantics).probs
+
+    def _look_ahead(self, prompt: tuple[int, ...], heap: list[Beginning]) -> None:
+        """Where the next beginning has no logits yet: those of the best ones, in one pass a precision."""
+        if (prompt, heap[0][1]) in self._laws:
+            return
+        paths = [path for _, path, _, _ in heapq.nsmallest(AHEAD, heap)]
+        for precision in self._precisions:
+            self._pass(prompt, [path for path in paths if (prompt, path) not in self._laws], precision)
 
     def _logits(self, prompt: tuple[int, ...], path: tuple[int, ...], precision: str) -> NDArray[np.float32]:
-        """Raw logits [V] after prompt and path; the prompt goes through the model once."""
-        if (path, precision) in self._seen[1] and self._seen[0] == prompt:
-            return self._seen[1][path, precision]
+        """Raw logits [V] after prompt and path."""
+        self._pass(prompt, [path], precision)
+        return self._seen[1][path, precision]
+
+    def _pass(self, prompt: tuple[int, ...], paths: Sequence[tuple[int, ...]], precision: str) -> None:
+        """Fill in the raw logits [V] after prompt and each path; the prompt goes through the model once."""
         if self._seen[0] != prompt:
             self._seen = (prompt, {})
+        seen = self._seen[1]
+        missing = [path for path in paths if (path, precision) not in seen]
+        if not missing:
+            return
         transformer = self.oracle.model.transformer_for(precision)
         if (prompt, precision) not in self._prompts:
             cache = transformer.new_cache(len(prompt))
             first = transformer.forward([(np.asarray(prompt, np.int64), cache)])[0][0]
             self._prompts[prompt, precision] = (cache, first)
-        cache, logits = self._prompts[prompt, precision]
-        if path:
-            logits = transformer.forward([(np.asarray(path, np.int64), cache)])[0][0]
-            cache.truncate(len(prompt))
-        self._seen[1][path, precision] = logits
-        return logits
+        cache, first = self._prompts[prompt, precision]
+        seen[(), precision] = first
+        segments = [(np.asarray(path, np.int64), cache.fork()) for path in missing if path]
+        rows = transformer.forward(segments) if segments else []
+        for path, row in zip((path for path in missing if path), rows, strict=True):
+            seen[path, precision] = row[0]
 
     def _softened(self, prompt: tuple[int, ...], wanted: bytes) -> float:
         """Honest probability of the usual spelling where tokens stand outside the support, within kernel noise."""

@@ -24,7 +24,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 RETRIED = frozenset({429, 502, 503, 504})
 ATTEMPTS = 5
 LONGEST_WAIT_S = 30.0
-BEARER = Auth(place="header", name="authorization", scheme="Bearer", printed=True)
+BEARER = Auth(place="header", name="authorization", scheme="Bearer", printed=True, required=False)
 UNANSWERED = 5
 """Requests in a row that may run out of time before the endpoint counts as gone."""
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from queue import SimpleQueue
 
-from refsample.errors import BusyError, RefsampleError
+from refsample.errors import BusyError
 from refsample.generation.decode import Events
 from refsample.generation.sequence import TokenEvent
 from refsample.generation.work import Work
@@ -166,13 +166,13 @@ class Batcher:
 
 
 def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:
-    """Hand events on; what goes wrong in one request is told to that one alone."""
+    """Hand events on; what goes wrong in one request, a fault of ours as well, is told to that one alone."""
     try:
         for event in events:
             if slot.cancelled:
                 return
             slot.answers.put(event)
-    except RefsampleError as error:
+    except Exception as error:  # noqa: BLE001  # nothing is swallowed: the request's own thread raises it again
         slot.failed = True
         slot.answers.put(error)
 

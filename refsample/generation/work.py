@@ -95,19 +95,19 @@ class Work:
         self.live: list[Choice] = []
         self._drafts: list[Draft] = []
         self._prediction = Prediction(params.prediction)
-        eos = () if params.ignore_eos else model.tokenizer.eos_token_ids
+        ends = model.tokenizer.eos_token_ids
         self._stops = StopRule(
             limit=0,
             stop=params.stop,
             stop_token_ids=frozenset(params.stop_token_ids),
-            eos_ids=frozenset(eos),
+            eos_ids=frozenset(() if params.ignore_eos else ends),
             min_tokens=params.min_tokens,
             include_stop=params.include_stop or behaviour.include_stop,
         )
         self.sampling = params.sampling
-        banned = {*params.sampling.banned_token_ids, *params.stop_token_ids, *eos}
+        banned = {*params.sampling.banned_token_ids, *params.stop_token_ids, *ends}
         self.early = replace(params.sampling, banned_token_ids=tuple(banned)) if params.min_tokens else params.sampling
-        """Parameters while `min_tokens` are not reached: no token may end the text."""
+        """Parameters while `min_tokens` are not reached: no end id and no stop id, ignored ones as well."""
         self._check()
         self._constraint: Constraint | None = None
         if params.grammar is not None:

@@ -98,7 +98,10 @@ def sampling_params(values: SamplingParams | Mapping[str, object] | None, source
 
 def _float(name: str, value: object) -> float:
     """`value` as a float, which may be NaN or infinite; texts, booleans and arrays are no numbers."""
-    plain = isinstance(value, SupportsFloat) and not isinstance(value, bool | complex)
+    if type(value) is float or type(value) is int:  # by far the most, and asking a protocol is slow
+        plain = True
+    else:
+        plain = isinstance(value, SupportsFloat) and not isinstance(value, bool | complex)
     if not plain or getattr(value, "shape", ()) != ():
         raise ParameterError(name, value, "must be a number")
     try:

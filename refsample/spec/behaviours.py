@@ -12,6 +12,8 @@ BEHAVIOURS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "stop_text": ("removed", "kept"),
         # may best_of equal n
         "best_of_floor": ("n", "above_n"),
+        # what a stream cannot have: best_of above n, or best_of at all
+        "best_of_stream": ("above_n", "refused"),
         "unknown_fields": ("ignored", "refused"),
         # is a chunk with the usage sent always or only for stream_options.include_usage
         "usage_chunk": ("on_request", "always"),

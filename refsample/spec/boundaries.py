@@ -55,7 +55,7 @@ def cases(parameter: ParameterSpec, *, strict: bool = False) -> tuple[Case, ...]
         *_types(parameter, strict),
         *_bounds(parameter, strict),
         *_lengths(parameter, strict),
-        *_choices(parameter),
+        *_choices(parameter.printed_choices if strict else parameter.choices),
     ]
     if parameter.support == "refused":
         found = [case for case in found if case.value in (..., None) or case.accepted is False]
@@ -122,8 +122,8 @@ def _lengths(parameter: ParameterSpec, strict: bool) -> Iterator[Case]:
         yield Case("", False, "no character")
 
 
-def _choices(parameter: ParameterSpec) -> Iterator[Case]:
-    for choice in parameter.choices:
+def _choices(choices: tuple[str, ...]) -> Iterator[Case]:
+    for choice in choices:
         yield Case(choice, None, f"{choice} is one of the choices")
-    if parameter.choices:
+    if choices:
         yield Case("refsample-no-such-choice", False, "none of the choices")

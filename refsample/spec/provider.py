@@ -15,7 +15,16 @@ from refsample.errors import SpecError, shorten
 from refsample.spec.behaviours import BEHAVIOURS, FAILURES
 from refsample.spec.load import find, folder, is_path, names, read
 from refsample.spec.notation import Range, check_type, parse_range
-from refsample.spec.records import Auth, EndpointSpec, Failure, FieldSpec, ParameterSpec, ProviderSpec, Reading
+from refsample.spec.records import (
+    Auth,
+    EndpointSpec,
+    Failure,
+    FieldSpec,
+    HeaderSpec,
+    ParameterSpec,
+    ProviderSpec,
+    Reading,
+)
 from refsample.spec.strict import from_table
 from refsample.spec.types import KnownDifference
 
@@ -59,7 +68,8 @@ def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
     sections = {key: _table(rest.pop(key, None), f"{where}: {key}") for key in _SECTIONS}
     sections["behaviours"] = {**_shared()["behaviours"], **sections["behaviours"]}
     built: dict[str, Any] = {
-        "auth": _listed(rest.pop("auth", None), Auth, f"{where} [[auth]]", printed=True),
+        "auth": _listed(rest.pop("auth", None), Auth, f"{where} [[auth]]", printed=True, required=False),
+        "headers": _listed(rest.pop("headers"), HeaderSpec, f"{where} [[headers]]"),
         "known": _listed(rest.pop("known"), KnownDifference, f"{where} [[known]]"),
     }
     for key, cls, wanted in (("errors", Failure, FAILURES), ("behaviours", Reading, tuple(BEHAVIOURS))):
@@ -81,18 +91,21 @@ def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
 _SECTIONS: Final = ("errors", "behaviours", "endpoints")
 # What a file that does not say otherwise means: TOML has no null, and fifty times "nullable = false" hides the rest.
 _USUAL_PROVIDER: Final[Mapping[str, Any]] = MappingProxyType(
-    {"models_path": "/v1/models", "models_shape": "openai", "model_names": "plain", "known": []}
+    {"models_path": "/v1/models", "models_shape": "openai", "model_names": "plain", "known": [], "headers": []}
 )
 _USUAL: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "required": False, "nullable": False, "choices": [], "pattern": "", "integral": False, "truncated": False,
         "extension": False, "secret": False, "support": "served",
-        "kept_for": [],
+        "kept_for": [], "decisions": [],
     }
 )  # fmt: skip
 _USUAL_FIELD: Final[Mapping[str, Any]] = MappingProxyType(
-    {"required": True, "nullable": False, "choices": [], "extension": False, "source": "page", "grade": "A"}
-)
+    {
+        "required": True, "nullable": False, "choices": [], "extension": False, "decisions": [], "source": "page",
+        "grade": "A",
+    }
+)  # fmt: skip
 
 
 def _table(value: object, where: str) -> dict[str, Any]:
@@ -150,7 +163,7 @@ def _parameter(name: str, table: dict[str, Any], where: str) -> ParameterSpec:
     if not isinstance(neutral, list):
         raise SpecError(f"{where}: neutral={shorten(neutral)}: must be a list")
     table = {"means": name, **_USUAL, **table}
-    for key in ("types", "required", "nullable"):
+    for key in ("types", "required", "nullable", "choices"):
         if key in table:
             table.setdefault(f"printed_{key}", table[key])
     return from_table(ParameterSpec, table, where, name=name, default=default, neutral=tuple(neutral), **ranges)
@@ -158,7 +171,7 @@ def _parameter(name: str, table: dict[str, Any], where: str) -> ParameterSpec:
 
 def _field(name: str, table: dict[str, Any], where: str) -> FieldSpec:
     _check_types(table, where)
-    table = {**_USUAL_FIELD, **table}
+    table = {**_USUAL_FIELD, **_shared()["answers"].get(name, {}), **table}
     table.setdefault("absent", "null" if table["nullable"] else "omit")
     table.setdefault("printed_types", table.get("types"))
     return from_table(FieldSpec, table, where, name=name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -50,6 +51,7 @@ class ParameterSpec:
     """Regular expression that a string has to match as a whole; empty: any."""
     choices: tuple[str, ...]
     """The only strings allowed; empty: any."""
+    printed_choices: tuple[str, ...]
     integral: bool
     """50.0 is taken as the integer 50."""
     truncated: bool
@@ -63,9 +65,11 @@ class ParameterSpec:
     neutral: tuple[Any, ...]
     """Values of an ignored or refused field that ask for nothing."""
     kept_for: tuple[str, ...]
-    """Vendors, or models, for which the page keeps this field: one of them has to be a part of `vendor/model` where
-    vendor_rules is `printed`; empty: any model."""
+    """Patterns of `vendor/model`, such as `openai/*`; a model has to match one of them where vendor_rules is `printed`.
+    Empty: the page keeps the field for nobody."""
     meaning: str
+    decisions: tuple[int, ...]
+    """What engines do differently behind it: numbers of the list "What a reference must decide"."""
     source: str
     grade: Grade
 
@@ -83,6 +87,11 @@ class ParameterSpec:
         if self.neutral and self.support == "served":
             raise SpecError("neutral: only an ignored or refused field has neutral values")
 
+    def kept_from(self, model: str) -> bool:
+        """Whether the page keeps this field for models of which `vendor/model/deployment` is none."""
+        vendor, name = model.split("/")[:2] if "/" in model else ("", model)
+        return bool(self.kept_for) and not any(fnmatchcase(f"{vendor}/{name}", kept) for kept in self.kept_for)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSpec:
@@ -98,6 +107,9 @@ class FieldSpec:
     """What an answer shows where there is nothing: null, [] or no key."""
     extension: bool
     """Not on the page; real answers have it."""
+    meaning: str
+    decisions: tuple[int, ...]
+    """As of a request field."""
     source: str
     grade: Grade
 
@@ -178,6 +190,20 @@ class Auth:
     """`Bearer`, or empty: the key alone."""
     printed: bool
     """On the page: the places that strict mode takes."""
+    required: bool
+    """Required as printed: strict mode wants a key there even where the server knows none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderSpec:
+    """A header that the page asks for beside the key; strict mode holds requests with a body to it."""
+
+    name: str
+    """In lower case."""
+    value: str
+    """The only value as printed; parameters behind a semicolon are the client's own."""
+    source: str
+    grade: Grade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +227,7 @@ class ProviderSpec:
     """vendor: also `vendor/model` and `vendor/model/deployment`."""
     auth: tuple[Auth, ...]
     """Any one of them is enough."""
+    headers: tuple[HeaderSpec, ...]
     errors: Mapping[str, Failure]
     behaviours: Mapping[str, Reading]
     known: tuple[KnownDifference, ...]

@@ -80,7 +80,8 @@ class _Requests:
             return {"type": "boolean"}
         if name == "string":
             pattern = {"pattern": f"^(?:{record.pattern})$"} if record.pattern else {}
-            choices = {"enum": list(record.choices)} if record.choices else {}
+            allowed = record.printed_choices if self.strict else record.choices
+            choices = {"enum": list(allowed)} if allowed else {}
             return {"type": "string", **_count(record.item_length, "Length"), **pattern, **choices}
         # a count that the page types as a float: in strict mode it has to be whole
         kind = "integer" if self.strict and record.truncated else name
@@ -137,7 +138,8 @@ def _answer_field(records: Mapping[str, FieldSpec], record: FieldSpec) -> Schema
     options = [_answer_typed(records, record, name) for name in record.types]
     if record.nullable:
         options.append({"type": "null"})
-    return options[0] if len(options) == 1 else {"anyOf": options}
+    schema = options[0] if len(options) == 1 else {"anyOf": options}
+    return {**schema, "description": record.meaning}
 
 
 def _answer_typed(records: Mapping[str, FieldSpec], record: FieldSpec, name: str) -> Schema:

@@ -19,7 +19,8 @@ Where a page contradicts itself or the engine behind it, a cell holds two values
 `--strict` enforces; `read as` is what is served by default. R: required; d: default; ext: not on the page, taken all
 the same; ign: taken without effect and listed in the answer; ref: refused unless it asks for nothing; no entry:
 unknown, so ignored and listed, in strict mode a 400. Grades of evidence: A the provider's own page, B upstream
-specification or engine, C inference, run executed, 3p a third party.
+specification or engine, C inference, run executed, 3p a third party. Decisions: what engines do differently behind a
+field, by the numbers of the project's list of what a reference must decide.
 """
 
 
@@ -102,17 +103,21 @@ def _page(page: ProviderSpec) -> Iterator[str]:
     yield f"Read from {page.source} ({page.version}). Engine: {page.engine}. Error envelope: {page.envelope}."
     keys = [
         (f"header `{auth.name}`" + (f" ({auth.scheme})" if auth.scheme else ""))
+        + (", required as printed" if auth.required else "")
         if auth.place == "header" else f"body field `{auth.name}`" for auth in page.auth
     ]  # fmt: skip
     models = f"`GET {page.models_path}` ({page.models_shape})" if page.models_path else "none"
     yield f"Key: {' or '.join(keys)}. List of models: {models}.\n"
+    for header in page.headers:
+        yield f"Header `{header.name}`: `{header.value}` ({header.source}; grade {header.grade}).\n"
     for endpoint in page.endpoints.values():
         yield f"### POST {endpoint.path}\n"
-        head = ["field", "type", "bounds", "default", "meaning", "source", "grade"]
+        head = ["field", "type", "bounds", "default", "meaning", "decisions", "source", "grade"]
         yield from _table(head, map(_parameter, endpoint.parameters.values()))
         for title, records in (("Answer", endpoint.response), ("Chunk of a stream", endpoint.chunk)):
             yield f"{title}:\n"
-            yield from _table(["field", "type", "source", "grade"], map(_field, records.values()))
+            head = ["field", "type", "meaning", "decisions", "source", "grade"]
+            yield from _table(head, map(_field, records.values()))
     failures = [[name, str(f.status), f.type, f.code] for name, f in page.errors.items()]
     yield "Errors:\n"
     yield from _table(["failure", "status", "type", "code"], failures)
@@ -129,9 +134,15 @@ def _parameter(p: ParameterSpec) -> list[str]:
     notes += [f"for {' or '.join(p.kept_for)} as printed"] if p.kept_for else []
     notes += ["extension"] * p.extension + [p.support] * (p.support != "served")
     bounds = "; ".join(filter(None, (_range(p), _count(p.length, "entries"), _count(p.item_length, "characters"),
-                                     " \\/ ".join(p.choices))))  # fmt: skip
+                                     _choices(p))))  # fmt: skip
     default = "" if p.default is None else json.dumps(p.default)
-    return [f"`{p.name}`", "; ".join([_types(p), *notes]), bounds, default, p.meaning, p.source, p.grade]
+    told = [p.meaning, _numbers(p.decisions), p.source, p.grade]
+    return [f"`{p.name}`", "; ".join([_types(p), *notes]), bounds, default, *told]
+
+
+def _choices(p: ParameterSpec) -> str:
+    read, printed = (" \\/ ".join(choices) for choices in (p.choices, p.printed_choices))
+    return read if p.choices == p.printed_choices else f"printed {printed}, read as {read}"
 
 
 def _count(bounds: Range | None, what: str) -> str:
@@ -143,4 +154,9 @@ def _field(field: FieldSpec) -> list[str]:
     if field.printed_types != field.types:
         types = f"printed {'/'.join(field.printed_types)}, read as {types}"
     notes = ["null"] * field.nullable + ["optional"] * (not field.required) + ["extension"] * field.extension
-    return [f"`{field.name}`", "; ".join([types, *notes]), field.source, field.grade]
+    told = [field.meaning, _numbers(field.decisions), field.source, field.grade]
+    return [f"`{field.name}`", "; ".join([types, *notes]), *told]
+
+
+def _numbers(decisions: Iterable[int]) -> str:
+    return ", ".join(map(str, decisions))

@@ -124,6 +124,7 @@ MALFORMED: list[Case] = [
     ("chat", ask(modalities=["text", "audio"]), "modalities", "not supported here"),
     ("chat", ask(audio={"voice": "x"}), "audio", "not supported here"),
     ("chat", ask(prediction={"type": "content"}), "prediction.content", "is required"),
-    ("chat", ask(reasoning_effort="high"), "reasoning_effort", "not supported here"),
+    ("chat", ask(reasoning_effort="much"), "reasoning_effort", "must be one of none, minimal"),
+    ("chat", ask(verbosity="high"), "verbosity", "not supported here"),
 ]  # fmt: skip
 """`model` is put into every body that is an object before it goes over HTTP."""

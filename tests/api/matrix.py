@@ -33,7 +33,7 @@ RANGES: dict[str, dict[str, tuple[str, str, Any]]] = {
     "top_p": {
         "visioncraft": ("0 <= x <= 1", "0 <= x <= 1", 0.9),
         "nebius": ("x", "0 <= x <= 1", 1),
-        "novita": ("0 < x <= 1", "0 <= x <= 1", None),
+        "novita": ("0 < x <= 1", "0 < x <= 1", 1),
         "empower": ("x", "0 <= x <= 1", 1),
         "scale": ("x", "0 <= x <= 1", 1),
     },
@@ -68,7 +68,7 @@ RANGES: dict[str, dict[str, tuple[str, str, Any]]] = {
         "empower": ("x", "1 <= x <= 128", 1),
         "scale": ("x", "1 <= x <= 128", 1),
     },
-    "best_of": {"novita": ("x", "0 <= x", 1), "scale": ("x", "0 <= x", None)},
+    "best_of": {"novita": ("x", "0 <= x", 1), "scale": ("x", "0 <= x", 1)},
     "seed": {"novita": ("x", INT64, None), "scale": ("x", INT64, None)},
     "logit_bias": {
         "nebius": ("x", "-100 <= x <= 100", None),
@@ -134,7 +134,7 @@ WHO: dict[str, tuple[set[str] | frozenset[str], set[str], set[str]]] = {
     "inference_extra_params": ({"scale"}, set(), set()),
     "store": (set(), {"nebius"}, set()),
     "service_tier": (set(), {"nebius"}, set()),
-    "reasoning_effort": (set(), {"nebius"}, {"nebius"}),
+    "reasoning_effort": (set(), {"nebius"}, set()),
     "metadata": (set(), set(), set()),
     "verbosity": (set(), set(), set()),
     "web_search_options": (set(), set(), set()),
@@ -153,8 +153,15 @@ TYPED: dict[str, tuple[Any, Any]] = {
     "extra_body": ({"top_k": 5}, "top_k"), "parallel_tool_calls": (False, "no"), "top_logprobs": (3, "3"),
     "prediction": ({"type": "content", "content": "x"}, "x"), "inference_timeout": (2.5, True),
     "inference_extra_headers": ({"x-a": "b"}, "x-a: b"), "inference_extra_params": ({"top_k": 5}, 5),
-    "token": ("key", 5), "store": (True, "yes"), "service_tier": ("auto", 1),
+    "reasoning_effort": ("low", 5), "token": ("key", 5), "store": (True, "yes"), "service_tier": ("auto", 1),
 }  # fmt: skip
+
+# header: who prints it as required, and the value that the page wants there; None: a key of the page's scheme
+HEADERS: dict[str, tuple[set[str], str | None]] = {
+    "content-type": ({"novita", "empower"}, "application/json"),
+    "authorization": ({"novita", "empower"}, None),
+    "accept": (set(), None),
+}
 
 NULLS = {"nebius": True, "novita": True, "visioncraft": False, "empower": False, "scale": False}
 """Whether a page prints that its optional fields may be null."""
@@ -164,6 +171,7 @@ NO_NULL_AT_NOVITA = {"max_tokens", "best_of"}
 READINGS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
     "stop_text": ("removed", {"novita": ("kept", "removed")}),
     "best_of_floor": ("n", {"novita": ("above_n", "n")}),
+    "best_of_stream": ("above_n", {"novita": ("refused", "above_n"), "scale": ("refused", "above_n")}),
     "usage_chunk": ("on_request", {"novita": ("always", "on_request")}),
     "greedy_n": ("allowed", {}),
     "overlong": ("refused", {}),

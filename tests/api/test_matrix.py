@@ -166,21 +166,62 @@ def test_answers_have_the_keys_of_the_page(model: Model, name: str, strict: bool
 
 
 @pytest.mark.parametrize(
-    ("fields", "vendor"),
+    ("fields", "mine", "others"),
     [
-        ({"suffix": "x"}, "gpt-3.5-turbo-instruct"),
-        ({"parallel_tool_calls": True}, "openai"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "anthropic"),
+        (
+            {"suffix": "x"},
+            ("gpt-3.5-turbo-instruct", "openai/gpt-3.5-turbo-instruct", "openai/gpt-3.5-turbo-instruct/mine"),
+            ("gpt-3.5-turbo-instruct/some", "acme/some/gpt-3.5-turbo-instruct"),
+        ),
+        ({"parallel_tool_calls": True}, ("openai/some", "openai/some/mine"), ("some", "openai", "acme/some/openai")),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            ("anthropic/some", "openai/some"),
+            ("acme/anthropic", "acme/some/anthropic"),
+        ),
     ],
 )
-def test_vendors_gate_fields_in_strict_mode(fields: dict[str, Any], vendor: str) -> None:
-    """A4: the page keeps these for some vendors' models."""
-    for model, strict, wanted in (
-        (f"{vendor}/some", True, True),
-        ("meta/llama", True, False),
-        ("meta/llama", False, True),
-    ):
-        assert taken("scale", asked("scale", model=model, **fields), strict) is wanted
+def test_vendors_gate_fields_in_strict_mode(
+    fields: dict[str, Any], mine: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    """A4: the page keeps these for some vendors' models; the vendor is what stands before the model's name."""
+    for model in (*mine, *others):
+        assert taken("scale", asked("scale", model=model, **fields), True) is (model in mine), model
+        assert taken("scale", asked("scale", model=model, **fields), False)
+
+
+@pytest.mark.parametrize("name", ["visioncraft", "nebius", "empower"])
+def test_roles_that_need_more_than_a_page_prints(name: str) -> None:
+    """A strict body cannot name the call that a tool's message answers, so the roles are those that can be sent."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asks = [{"role": "user", "content": "Hi."}, {"role": "assistant", "tool_calls": [call]}]
+    tool = asked(name, messages=[*asks, {"role": "tool", "tool_call_id": "1", "content": "5"}])
+    assert taken(name, tool, False)
+    for role in ("tool", "function", "developer"):
+        with pytest.raises(ParameterError, match=r"messages\[0\].role=.*must be one of system, user, assistant "):
+            read(name, asked(name, messages=[{"role": role, "content": "Hi."}]), True)
+
+
+@pytest.mark.parametrize("name", ["novita", "scale", "openai"])
+def test_best_of_in_a_stream(name: str) -> None:
+    """C12: read as "the best of more than n", printed as "results cannot be streamed"."""
+    endpoint = provider(name).endpoints["completions"]
+    for best_of, n, effective in ((1, 1, True), (2, 2, True), (3, 2, False), (None, 1, True), (0, 1, True)):
+        sent = {key: value for key, value in (("best_of", best_of), ("n", n)) if value is not None}
+        body = {"model": "tiny", "prompt": "Hi.", "stream": True, "max_tokens": 3, **sent}
+        for strict in (False, True):
+            wanted = effective and not (strict and best_of)
+            if strict and name == "novita" and n == 1:
+                body["n"] = 2  # C1
+            if strict and best_of is not None and best_of <= body["n"] and name != "scale":
+                continue  # "must be greater than n" says no before it (C10)
+            try:
+                parse(body, provider(name), endpoint.name, strict=strict, model_required=True)
+                found = True
+            except ParameterError as error:
+                found = False
+                assert error.parameter == "best_of"
+            assert found is wanted, (best_of, n, strict)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +264,7 @@ def test_four_forms_of_a_prompt(prompt: Any) -> None:
 def test_typed_fields_are_all_of_the_matrix() -> None:
     with_structure = {"messages", "prompt", "stream_options", "tools", "tool_choice", "logprobs"}
     unknown_to_all = {field for field, (on_page, beside, _) in WHO.items() if not on_page | beside}
-    refused = {"audio", "modalities", "function_call", "reasoning_effort"}
+    refused = {"audio", "modalities", "function_call"}
     rows = {field for field in WHO if "." not in field}
     assert rows - set(TYPED) == with_structure | unknown_to_all | refused
 

@@ -79,7 +79,7 @@ def test_who_waits_is_asked_before_each_pass() -> None:
     assert len(asked) == 2 * 3 + 2 + 2
 
 
-@pytest.mark.parametrize("value", [0, -1, "0", "-2.5", "soon", "", "nan", "inf", "1e999"])
+@pytest.mark.parametrize("value", [0, -1, "0", "-2.5", "soon", "", "nan", "inf", "1e999", "1_0", " 5 ", "\u0663", "+1"])
 def test_time_limits_that_are_refused(value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         complete(MODEL, once(inference_timeout=value), "scale")
@@ -184,11 +184,37 @@ def test_other_names_mean_the_same() -> None:
         assert text_of(cut) == whole[:3], name
     with pytest.raises(ParameterError, match="must not differ"):
         complete(MODEL, once(stop="a", stop_sequences=["b"]), "scale")
+    same = complete(MODEL, once(stop=".", stop_sequences=["."]), "scale")
+    assert text_of(same) == text_of(complete(MODEL, once(stop=["."]), "scale"))
     asked = complete(MODEL, once(logprobs=True), "scale")["choices"][0]["logprobs"]
     assert asked == complete(MODEL, once(return_token_log_probs=True), "scale")["choices"][0]["logprobs"]
     for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
         body = {"prompt": ONCE, "ignore_eos": True, name: 3}
         assert complete(MODEL, body, "scale")["usage"]["completion_tokens"] == 3
+
+
+def test_a_rule_of_the_samplers_own_names_the_field_as_it_was_sent() -> None:
+    """Nebius prints no range of top_p, so in strict mode the sampler itself is the first to mind."""
+    with pytest.raises(ParameterError, match=r"extra_body.top_p=1.5: must lie in \[0, 1\]"):
+        chat(MODEL, {"messages": ASK, "extra_body": {"top_p": 1.5}}, "nebius", strict=True)
+
+
+def test_any_seed_is_vllms_word_and_no_pages() -> None:
+    def answer(strict: bool) -> dict[str, Any]:
+        return complete(MODEL, once(seed=-1, temperature=1.5), strict=strict)
+
+    loose, printed = [answer(False) for _ in range(3)], [answer(True) for _ in range(3)]
+    assert len({one["refsample"]["seed"] for one in loose}) == 3
+    assert len({text_of(one) for one in printed}) == 1
+    assert {one["refsample"]["seed"] for one in printed} == {(1 << 64) - 1}  # the same key: both are taken mod 2^64
+
+
+def test_how_much_to_think_is_listed_as_ignored() -> None:
+    for spec in ("nebius", "openai"):
+        for effort, ignored in (("low", ["reasoning_effort"]), ("none", [])):
+            assert chat(MODEL, ask(reasoning_effort=effort), spec)["refsample"]["ignored"] == ignored
+        with pytest.raises(ParameterError, match="must be one of none, minimal"):
+            chat(MODEL, ask(reasoning_effort="banana"), spec)
 
 
 def test_top_logprobs_need_logprobs() -> None:

@@ -17,11 +17,12 @@ from refsample.generation.model import Model
 from refsample.spec.provider import ProviderSpec, provider
 from refsample.spec.records import Auth
 from tests.api.doors import ONCE, refused
+from tests.api.matrix import HEADERS, PAGES
 
 KEY = "sk-right"
-BEARER = Auth(place="header", name="authorization", scheme="Bearer", printed=True)
-X_KEY = Auth(place="header", name="x-api-key", scheme="", printed=True)
-TOKEN = Auth(place="body", name="token", scheme="", printed=True)
+BEARER = Auth(place="header", name="authorization", scheme="Bearer", printed=True, required=False)
+X_KEY = Auth(place="header", name="x-api-key", scheme="", printed=True, required=False)
+TOKEN = Auth(place="body", name="token", scheme="", printed=True, required=False)
 
 
 def page(*auth: Auth) -> ProviderSpec:
@@ -45,6 +46,31 @@ def test_keys(model: Model, caplog: pytest.LogCaptureFixture) -> None:
         assert client.post("/v1/completions", json=ONCE, headers=right).status_code == 200
     assert "POST /v1/completions -> 401" in caplog.text
     assert "sk-" not in caplog.text
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", PAGES)
+def test_headers_that_a_page_prints_as_required(model: Model, name: str, strict: bool) -> None:
+    """To the letter of such a page a request needs them, even where the server knows no key; else nobody minds."""
+    served = provider(name)
+    (endpoint,) = served.endpoints.values()
+    said = {"messages": [{"role": "user", "content": "Hi."}]} if endpoint.kind == "chat" else {"prompt": "Hi."}
+    # what the document of the page lets through: "must be greater than n" needs an n of 2 at Novita (C1)
+    own: dict[str, Any] = {"visioncraft": {"token": KEY}, "novita": {"n": 2}}.get(name, {})
+    body = json.dumps({"model": "tiny", "max_tokens": 128 if name == "visioncraft" else 1, **said, **own})
+    right = {"content-type": "application/json; charset=utf-8", "authorization": "Bearer anything", "accept": "*/*"}
+    app = create_app({"tiny": model}, served, strict=strict)
+    with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
+        assert client.post(endpoint.path, content=body, headers=right).status_code == 200
+        for header, (pages, value) in HEADERS.items():
+            wanted = 200 if not strict or name not in pages else 401 if value is None else 400
+            wrong = ("text/plain", "") if value else ("Basic x", "Bearer")
+            for sent in (*wrong, None):
+                headers = {key: text for key, text in right.items() if key != header}
+                headers |= {} if sent is None or header == "accept" else {header: sent}
+                response = client.post(endpoint.path, content=body, headers=headers)
+                assert response.status_code == wanted, (header, sent)
+                assert response.status_code != 400 or header in response.text
 
 
 def test_a_key_outside_ascii(model: Model) -> None:

@@ -274,7 +274,7 @@ def test_the_key_goes_where_the_page_wants_it_and_nowhere_else(
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     try:
-        auth = Auth(place=place, name=name, scheme=scheme, printed=True)
+        auth = Auth(place=place, name=name, scheme=scheme, printed=True, required=False)
         endpoint = HttpEndpoint(f"http://127.0.0.1:{httpd.server_port}", "s3cret", auth=auth, timeout_s=30.0)
         exchange = endpoint.send("POST", "/v1/completions", {"model": "m"})
         endpoint.close()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,11 +153,38 @@ def test_what_goes_wrong_in_one_request_is_told_to_it_alone(tmp_path: Path, mode
     assert by_choice(list(other)) == by_choice(list(events(model, 4)))
 
 
+def test_a_fault_of_ours_in_one_request_is_told_to_it_alone(
+    monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher
+) -> None:
+    """In its first token and in a later one."""
+    bad: Work | None = None
+
+    def broken(name: str) -> Callable[..., Iterator[TokenEvent]]:
+        sound = getattr(Work, name)
+
+        def made(self: Work, *args: Any) -> Iterator[TokenEvent]:
+            yield from sound(self, *args)
+            if self is bad:
+                raise ZeroDivisionError("a fault of ours")
+
+        return made
+
+    for name in ("start", "take"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Work, name, broken(name))
+            beside = batcher.submit(events(model, 4))
+            failing = events(model, 2)
+            bad = failing.work
+            with pytest.raises(ZeroDivisionError):
+                list(batcher.submit(failing))
+            assert by_choice(list(beside)) == by_choice(list(events(model, 4)))
+
+
 def test_a_crash_reaches_whoever_waits_and_is_not_the_end(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     batcher = Batcher()
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "start", lambda self: 1 / 0)
+        patch.setattr(Batcher, "_step", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             list(batcher.submit(events(model, 1)))
     assert by_choice(list(batcher.submit(events(model, 4)))) == by_choice(list(events(model, 4)))

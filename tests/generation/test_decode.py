@@ -96,6 +96,14 @@ def test_min_tokens_masks_end_and_stop_ids(folder: Path) -> None:
     assert events[-1].finish_reason == "stop"
 
 
+def test_min_tokens_masks_end_ids_that_are_ignored(folder: Path) -> None:
+    """An end id that would not end the text is no token to begin it with either (decision 21)."""
+    model = scripted(folder, speaking("", 2))
+    greedy = SamplingParams(temperature=0.0)
+    events = run(model, [PROMPT], sampling=greedy, min_tokens=3, max_tokens=5, ignore_eos=True)
+    assert ids_of(events[0, 0]) == [1, 1, 1, 0, 0]
+
+
 def test_the_token_is_the_samplers(model: Model) -> None:
     """Each token is draw(law of its own history, uniform(seed, choice, step)) and nothing else."""
     sampling = SamplingParams(temperature=0.8, top_k=50, repetition_penalty=1.2, presence_penalty=0.3)

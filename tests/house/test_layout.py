@@ -70,11 +70,17 @@ def test_no_leftovers() -> None:
     assert found == []
 
 
+EDGES = (
+    "refsample/cli/__init__.py",  # the command's outermost edge
+    "refsample/generation/batch.py",  # between one request and those beside it; raised again for whoever asked
+)
+
+
 def test_no_blind_except() -> None:
-    """`except Exception` and bare `except` hide faults; the command's outermost edge is the one place that may."""
+    """`except Exception` and bare `except` hide faults; only at an edge may they stand."""
     blind = []
     for path in modules():
-        if path == ROOT / "refsample" / "cli" / "__init__.py":
+        if path in {ROOT / edge for edge in EDGES}:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ExceptHandler):

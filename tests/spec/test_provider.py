@@ -35,6 +35,33 @@ def test_every_file_reads(name: str) -> None:
             assert record.meaning and record.source
 
 
+DECISIONS = range(1, 51)
+"""The list "What a reference must decide"."""
+
+
+@pytest.mark.parametrize("name", providers())
+def test_every_record_says_what_it_is(name: str) -> None:
+    for endpoint in provider(name).endpoints.values():
+        for record in (*endpoint.parameters.values(), *endpoint.response.values(), *endpoint.chunk.values()):
+            assert record.meaning and set(record.decisions) <= set(DECISIONS), record.name
+        decided = {number for record in endpoint.parameters.values() for number in record.decisions}
+        assert {4, 9, 14, 26} <= decided  # top_p, temperature, penalties and limits are on every page
+
+
+OWN_DEFAULTS = {("novita", "max_tokens"): "C18: the room left in the context, never silently 16"}
+
+
+@pytest.mark.parametrize("name", providers())
+def test_where_a_page_prints_no_default_it_is_openais(name: str) -> None:
+    for endpoint in provider(name).endpoints.values():
+        usual = provider("openai").endpoints[endpoint.name].parameters
+        for record in endpoint.parameters.values():
+            theirs = usual.get(record.name)
+            if theirs is None or theirs.default is None or record.extension or (name, record.name) in OWN_DEFAULTS:
+                continue
+            assert record.default is not None, f"{name} {record.name}"
+
+
 def test_openai_as_printed() -> None:
     page = provider("openai")
     completions, chat = page.endpoints["completions"].parameters, page.endpoints["chat"].parameters
