@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from refsample.api.builder import Builder
 from refsample.api.constraints import constraint
@@ -62,8 +62,13 @@ def build(
         stream=stream,
         include_usage=usage,
         strict=strict,
-        ignored=fields.ignored,
+        ignored=tuple(name for name in fields.ignored if name not in _names_of_turns(take, turns)),
     )
+
+
+def _names_of_turns(take: Builder, turns: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Where turns carry a name that goes to the template: that of the function they answer for."""
+    return {f"{take.name('messages')}[{index}].name" for index, turn in enumerate(turns) if "name" in turn}
 
 
 def _check_vendor(take: Builder) -> None:

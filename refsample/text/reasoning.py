@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from refsample.text.chat import ChatTemplate
@@ -108,6 +109,14 @@ def split(text: str, marks: Marks) -> tuple[str | None, str | None]:
     """Reasoning and content of a whole answer: what the stream gives, joined."""
     stream = ThoughtStream(marks)
     return joined([*stream.feed(text), *stream.finish()], marks)
+
+
+def thought_tokens(texts: Sequence[str], marks: Marks) -> int:
+    """How many tokens of an answer, given by the text of each, begin inside its thought; the marks are not in it."""
+    reasoning, _ = split("".join(texts), marks)
+    start = 0 if marks.opened else len(marks.open)
+    starts = accumulate(map(len, texts[:-1]), initial=0)
+    return sum(start <= at < start + len(reasoning or "") for at in starts) if texts else 0
 
 
 def join(reasoning: str | None, content: str | None, marks: Marks) -> str:

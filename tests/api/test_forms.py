@@ -141,6 +141,12 @@ def test_messages_that_are_refused(message: dict[str, Any], place: str) -> None:
     assert caught.value.parameter == place
 
 
+def test_the_name_of_a_function_has_an_effect() -> None:
+    """It goes to the template; a participant's name has no place there."""
+    turns = [{"role": "user", "name": "Ann", "content": "x"}, {"role": "function", "name": "f", "content": "5"}]
+    assert chat(MODEL, {"messages": turns, "max_tokens": 1})["refsample"]["ignored"] == ["messages[0].name"]
+
+
 THINKING = "{% for m in messages %}{{ m.content }}{% endfor %}{# writes <think> and </think> #}"
 
 
@@ -163,8 +169,11 @@ def thinker(folder: Path, text: str) -> Model:
 def test_thoughts(tmp_path: Path, text: str, reasoning: str | None, content: str | None) -> None:
     model = thinker(tmp_path, text)
     body = {"messages": [{"role": "user", "content": "x"}], "seed": 1, "logprobs": True, "temperature": 0}
-    (choice,) = chat(model, body)["choices"]
+    whole = chat(model, body)
+    (choice,) = whole["choices"]
     assert (choice["message"].get("reasoning_content"), choice["message"]["content"]) == (reasoning, content)
+    thought = len((reasoning or "").encode())  # a token a byte
+    assert whole["usage"]["completion_tokens_details"] == {"reasoning_tokens": thought}
     deltas = [chunk["choices"][0]["delta"] for chunk in stream(model, body, chat=True)]
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == (reasoning or "")
     assert "".join(delta.get("content", "") for delta in deltas) == (content or "")

@@ -23,7 +23,7 @@ Answer = dict[str, Any]
 def field(name: str, **settings: Any) -> FieldSpec:
     usual: dict[str, Any] = {
         "types": ("string",), "printed_types": ("string",), "required": True, "nullable": False, "choices": (),
-        "absent": "omit", "extension": False, "source": "test", "grade": "C",
+        "absent": "omit", "extension": False, "meaning": "a", "decisions": (), "source": "test", "grade": "C",
     }  # fmt: skip
     return FieldSpec(name=name, **{**usual, **settings})
 

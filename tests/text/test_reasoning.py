@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refsample.text.chat import load_template
-from refsample.text.reasoning import Marks, ThoughtStream, find_marks, join, joined, split
+from refsample.text.reasoning import Marks, ThoughtStream, find_marks, join, joined, split, thought_tokens
 from refsample.text.tokenizer import load_tokenizer
 from tests.factories import VOCABULARY, write_json, write_llama
 from tests.text.vocabularies import Facts
@@ -35,6 +35,21 @@ CASES = [
 def test_split_and_join(text: str, marks: Marks, expected: tuple[str | None, str | None]) -> None:
     assert split(text, marks) == expected
     assert join(*expected, marks) == text
+
+
+@pytest.mark.parametrize(
+    ("texts", "marks", "count"),
+    [
+        (["<think>", "a", " b", "</think>", "c", ""], THINK, 2),
+        (["<th", "ink>a", "", "b</th", "ink>", "c"], THINK, 2),  # a token that holds more than a mark counts by its start
+        (["a", "b", "</think>", "c"], INSIDE, 2),
+        (["<think>", "a", ""], THINK, 1),
+        (["a", "b"], THINK, 0),
+        ([], INSIDE, 0),
+    ],
+)
+def test_tokens_of_a_thought(texts: list[str], marks: Marks, count: int) -> None:
+    assert thought_tokens(texts, marks) == count
 
 
 PIECES = st.lists(st.sampled_from(["<think>", "</think>", "<", "/think>", "think", "</", "a", "\n", "é", ">"]))
