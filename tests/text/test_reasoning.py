@@ -41,7 +41,7 @@ def test_split_and_join(text: str, marks: Marks, expected: tuple[str | None, str
     ("texts", "marks", "count"),
     [
         (["<think>", "a", " b", "</think>", "c", ""], THINK, 2),
-        (["<th", "ink>a", "", "b</th", "ink>", "c"], THINK, 2),  # a token that holds more than a mark counts by its start
+        (["<th", "ink>a", "", "b</th", "ink>", "c"], THINK, 2),  # it counts where a token begins
         (["a", "b", "</think>", "c"], INSIDE, 2),
         (["<think>", "a", ""], THINK, 1),
         (["a", "b"], THINK, 0),
