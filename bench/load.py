@@ -13,14 +13,10 @@ import argparse
 import json
 import os
 import random
-import re
-import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +26,7 @@ import httpx2
 import refsample
 from refsample.api.stream import stream
 from refsample.generation.model import Model
+from served import served
 
 PATHS = {False: "/v1/completions", True: "/v1/chat/completions"}
 PROMPTS = ("Once upon a time", "The cat sat on", "Two plus three is", "In the morning the boy", "One day a")
@@ -152,26 +149,6 @@ def load(url: str, asked: Sequence[Question], clients: int, goes_on: Callable[[i
     with tally.lock:
         tally.wrong += ["a client never came to its end"] * hanging
     return tally
-
-
-@contextmanager
-def served(*arguments: str) -> Iterator[tuple[str, int]]:
-    """URL and process id of a server process."""
-    command = [sys.executable, "-m", "refsample", "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            address = re.search(r"http://127\.0\.0\.1:\d+", line)
-            if address:
-                # a full pipe would stop the server, so somebody has to read whatever else it says
-                threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
-                yield address.group(), process.pid
-                return
-        raise RuntimeError("refsample serve ended before it named its URL")
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def resident(pid: int) -> int:

@@ -13,17 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,29 +28,11 @@ from refsample.conformance.faults import FAULTS, shows
 from refsample.conformance.verify import verify
 from refsample.generation.model import Model
 from refsample.spec.provider import provider, providers
+from served import served
 
 HONEST = "(honest)"
-
-
-@contextmanager
-def served(fault: str, spec: str = "openai") -> Iterator[str]:
-    """URL of a server process that serves the embedded model as a page does, with a fault or honestly."""
-    command = [sys.executable, "-m", "refsample", "serve", "--port", "0", "--spec", spec]
-    command += [] if fault == HONEST else ["--fault", fault]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            address = re.search(r"http://127\.0\.0\.1:\d+", line)
-            if address:
-                # a full pipe would stop the server, so somebody has to read whatever else it says
-                threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
-                yield address.group()
-                return
-        raise RuntimeError(f"refsample serve --fault {fault} ended before it named its URL")
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+"""Which code a row is about."""
 
 
 def one(url: str, spec: str, fault: str, seed: int, profile: str, model: Model) -> dict[str, Any]:
@@ -68,6 +45,7 @@ def one(url: str, spec: str, fault: str, seed: int, profile: str, model: Model) 
         "fault": fault,
         "seed": seed,
         "profile": profile,
+        "commit": COMMIT,
         "verdict": report.verdict,
         "named": report.faults[0][0] if report.faults else None,
         "ln_e": math.log(report.e_value) if report.e_value > 0 else 0.0,
@@ -117,7 +95,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def work(spec: str, fault: str, seeds: Sequence[int], profile: str, out: Path) -> None:
     """The missing verifications of one page and fault, against one server process."""
     model = refsample.load("tiny")
-    with served(fault, spec) as url:
+    with served("--spec", spec, *(() if fault == HONEST else ("--fault", fault))) as (url, _):
         for seed in seeds:
             row = one(url, spec, fault, seed, profile, model)
             with out.open("a") as file:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,12 +77,15 @@ def test_an_unknown_lane_stops_before_anything(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
+def bench() -> Iterator[ModuleType]:
+    """The script as `python bench/verifier.py` reads it, its folder on the path."""
     spec = importlib.util.spec_from_file_location("verifier_bench", ROOT / "bench" / "verifier.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "bench"))
+        spec.loader.exec_module(module)
+        yield module
 
 
 def row(**changes: Any) -> dict[str, Any]:
