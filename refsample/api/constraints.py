@@ -18,6 +18,8 @@ from typing import Any, Final, Literal
 
 from refsample.api.builder import Builder
 from refsample.api.tools import ANY_TEXT, ToolSet, json_rule
+from refsample.api.wire import loads
+from refsample.errors import ParameterError
 from refsample.generation.constrain import Grammar, check_schema
 from refsample.generation.grammars import written
 from refsample.spec.notation import same_json
@@ -108,9 +110,9 @@ def _schema(take: Builder, place: str, value: object) -> Mapping[str, Any]:
     """A JSON Schema, sent as an object or as its text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise take.wrong(place, value, f"is a string that is no JSON: {error}") from error
+            value = loads(value.encode())
+        except ParameterError as error:
+            raise take.wrong(place, value, f"as text of JSON, it {error.rule}") from None
     if not isinstance(value, Mapping):
         raise take.wrong(place, value, "must be a JSON Schema: an object, or its text", "invalid_type")
     return value

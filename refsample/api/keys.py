@@ -39,9 +39,9 @@ def shown(headers: Mapping[str, str], where: tuple[Auth, ...]) -> bool:
 
 
 def _matches(sent: str, place: Auth, key: str) -> bool:
-    scheme, _, rest = sent.rpartition(" ")
+    scheme, _, rest = sent.partition(" ") if place.scheme else ("", "", sent)
     # a header's bytes are read as Latin-1; clients send a key outside ASCII as UTF-8
-    return scheme.strip().lower() == place.scheme.lower() and _same(rest.encode("latin-1"), key)
+    return scheme.strip().lower() == place.scheme.lower() and _same(rest.strip().encode("latin-1"), key)
 
 
 def _same(sent: bytes, key: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from refsample.api.builder import Builder
 from refsample.generation.constrain import Grammar, check_schema
-from refsample.generation.grammars import SEPARATORS
+from refsample.generation.grammars import LAYOUT
 from refsample.generation.schema import narrowed
 
 OPEN: Final = "<tool_call>"
@@ -139,9 +139,9 @@ def _arguments(take: Builder, schema: Mapping[str, Any] | None, place: str) -> M
         return {"type": "object", "properties": {}, "additionalProperties": False}
     if schema.get("type", "object") != "object":
         raise take.wrong(f"{place}.type", schema["type"], "must be object: the arguments of a function have names")
-    check_schema(json.dumps(schema), place)
-    named, required = schema.get("properties"), schema.get("required", [])
     whole = {"type": "object", **schema}
+    check_schema(json.dumps(whole), place)
+    named, required = schema.get("properties"), schema.get("required", [])
     listed = isinstance(named, Mapping) and isinstance(required, list) and set(map(str, required)) <= set(named)
     if not listed or any(key in schema for key in _OPEN_ENDED):
         return whole
@@ -176,7 +176,7 @@ def _lark(asked: ToolSet, content: str | None) -> str:
 
 def json_rule(schema: Mapping[str, Any]) -> str:
     """JSON of a schema as an expression in Lark, laid out as everywhere."""
-    return f"%json {json.dumps({**narrowed(schema), 'x-guidance': SEPARATORS})}"
+    return f"%json {json.dumps({**narrowed(schema), 'x-guidance': LAYOUT})}"
 
 
 def _quoted(text: str) -> str:

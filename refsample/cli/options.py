@@ -112,12 +112,15 @@ def named(entry: str) -> tuple[str, str]:
     """NAME=SOURCE as (name, source); a source alone bears its folder's name, else its own."""
     name, sign, source = entry.partition("=")
     if sign and not Path(entry).exists():  # a folder whose own name holds "=" is a path all the same
+        if not name or not source:
+            raise ParameterError("NAME=SOURCE", entry, "needs something on both sides of the =", "the command line")
         return name, source
     return (Path(entry).resolve().name if Path(entry).is_dir() else entry), entry
 
 
 def put_adapters(models: dict[str, Model], entries: tuple[str, ...]) -> None:
-    """Add to `models` one for each `--lora NAME=SOURCE`, over the model of them that it belongs to.
+    """Add to `models` one for each `--lora NAME=SOURCE`, over the model of them that it belongs to, or for each
+    `NAME@BASE=SOURCE` over that one.
 
     Raises ParameterError for a name that is taken, or where it is open which model is the base.
     """
@@ -126,9 +129,12 @@ def put_adapters(models: dict[str, Model], entries: tuple[str, ...]) -> None:
     bases = dict(models)
     for entry in entries:
         name, source = named(entry)
+        name, _, chosen = name.partition("@") if source != entry else (name, "", "")
         if name in models:
             raise ParameterError("--lora", entry, f"the name {name} is taken: write OTHER=PATH", "the command line")
-        base = base_of(entry, source, bases)
+        if chosen and chosen not in bases:
+            raise ParameterError("--lora", entry, f"no model is served as {chosen}", "the command line")
+        base = bases[chosen] if chosen else base_of(entry, source, bases)
         models[name] = base.with_adapter(name, locate_adapter(source, base.folder))
 
 
@@ -143,7 +149,8 @@ def base_of(entry: str, source: str, bases: Mapping[str, Model]) -> Model:
             return candidates[0]
     said = read_adapter_config(locate_adapter(source, next(iter(bases.values())).folder)).base
     if said is None or said not in bases:
-        rule = f"several models are served, and none is called {shorten(said)}, as the adapter's config names its base"
+        rule = (f"several models are served, and none is called {shorten(said)}, as the adapter's config names its "
+                "base: write NAME@BASE=PATH")  # fmt: skip
         raise ParameterError("--lora", entry, rule, "the command line")
     return bases[said]
 

@@ -26,7 +26,7 @@ TAILS: Final = {"completions": "/completions", "chat": "/chat/completions"}
 @click.command(short_help="Serve models over HTTP, honest or with named faults.")
 @click.option("--model", "names", multiple=True, metavar="NAME|PATH|ID|NAME=PATH",
               help="Model to serve, if need be under another name. Repeatable; default tiny.")
-@click.option("--lora", "adapters", multiple=True, metavar="NAME|PATH|ID|NAME=PATH",
+@click.option("--lora", "adapters", multiple=True, metavar="NAME|PATH|ID|NAME[@BASE]=PATH",
               help="LoRA adapter over a served model, served beside it under its own name. Repeatable.")
 @click.option("--spec", "specs", multiple=True, default=("openai",), show_default=True, metavar="NAME",
               help="Provider spec to serve. Repeatable: several are served under /NAME each.")

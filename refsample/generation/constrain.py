@@ -180,9 +180,12 @@ def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Constraint:
 
 
 def _matcher(vocabulary: LLTokenizer, source: str) -> LLMatcher:
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLParserLimits
 
-    return LLMatcher(vocabulary, LLMatcher.grammar_from_lark(source), log_level=0)
+    # Its own are 2000 and 50000: an object of 600 optional fields would fail at its first token. A schema is as long as
+    # MAX_CHARACTERS lets it be, so these are never reached by one: the longest takes 0.2 s a token on a slow machine.
+    limits = LLParserLimits(max_items_in_row=100_000, step_max_items=1_000_000)
+    return LLMatcher(vocabulary, LLMatcher.grammar_from_lark(source), log_level=0, limits=limits)
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,8 @@
 """The forms that a request can ask for, written in llguidance's Lark dialect. It knows no vocabulary and no tokens.
 
 JSON is written compactly: one space may follow a comma or a colon, and there is no other whitespace. A model that
-writes noise would else go on with newlines for ever. Keys come in the order of the schema, required ones first where
-they are not among `properties`; a key that the schema leaves free may come twice.
+writes noise would else go on with newlines for ever. No character is escaped by its number. Keys come in the order of
+the schema, required ones first where they are not among `properties`; a key that the schema leaves free may come twice.
 
 A `grammar` is Lark as llguidance reads it (its lexer is greedy), or GBNF as llama.cpp reads it, told apart by the rule
 called `start` or `root`; GBNF goes through llguidance's own converter, as in vLLM. A regular expression is Rust's
@@ -18,7 +18,10 @@ from typing import Final
 from refsample.errors import ParameterError
 from refsample.generation.schema import MAX_CHARACTERS, located, narrowed, read_schema
 
-SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+LAYOUT = {
+    "whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": 'bfnrt"\\',
+}  # fmt: skip
+"""How JSON is written. No escape by number: llguidance compares keys as written, and "a" is not its own escape."""
 EXACT = '\n%llguidance {"no_forcing": true}\n'
 """Every tokenization of a text is allowed, not the usual one alone. At the end, where it moves no line number."""
 
@@ -57,7 +60,7 @@ def explained(kind: str, source: str, message: str) -> str:
 
 
 def _json(schema: dict[str, object]) -> str:
-    return "start: %json " + json.dumps({**narrowed(schema), "x-guidance": SEPARATORS}) + EXACT
+    return "start: %json " + json.dumps({**narrowed(schema), "x-guidance": LAYOUT}) + EXACT
 
 
 _WIDEST: Final = 1000

@@ -1,21 +1,28 @@
 """What of a JSON Schema can be kept while a text is written. It knows schemas, no grammars and no tokens.
 
-llguidance refuses most of what it cannot keep, without saying where; this module finds the place. Beyond it, two things
-are refused here: `minProperties` where keys are free (it may write one key twice, which counts once when it is read),
-and schemas that only a text without an end satisfies. Dates and times are narrowed to real ones.
+llguidance refuses most of what it cannot keep, without saying where; this module finds the place. Four things more are
+refused here: `minProperties` where keys are free (it may write one key twice, which counts once when it is read),
+`multipleOf` with so many digits that it would be compiled for minutes, constants with characters that have to be
+escaped by number, and schemas that only a text without an end satisfies. Dates and times are narrowed to real ones.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
+from decimal import Decimal
 
 from refsample.errors import ParameterError
 
 MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 100
 """Levels of JSON; llguidance reads 128."""
+MAX_DIVISOR = 100_000
+"""Least common multiple of all `multipleOf`, powers of ten left out: a state of the lexer for each remainder."""
+_BY_NUMBER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
+"""Characters that JSON text can only hold as \\uXXXX."""
 
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -52,6 +59,8 @@ def read_schema(source: str, field: str) -> dict[str, object]:
         raise ParameterError(field, source, "must be a JSON object that holds a schema")
     for place, schema in positions(found):
         _check_counts(schema, place, field)
+        _check_constants(schema, place, field)
+    _check_divisors(found, field)
     if _endless(found):
         raise ParameterError(field, ..., "no text satisfies it: it requires itself inside itself, without an end")
     return found
@@ -138,6 +147,39 @@ def _check_counts(schema: Schema, place: str, field: str) -> None:
         raise ParameterError(field, ..., rule)
 
 
+def _check_constants(schema: Schema, place: str, field: str) -> None:
+    for key in ("const", "enum"):
+        if character := _BY_NUMBER.search(" ".join(_texts(schema.get(key)))):
+            rule = f"keyword {key} at {place}/{key} holds {character[0]!r}: control characters are not supported"
+            raise ParameterError(field, ..., rule)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a JSON value, names of objects too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from (name, *_texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _check_divisors(root: Schema, field: str) -> None:
+    common = 1
+    for place, schema in positions(root):
+        divisor = schema.get("multipleOf")
+        if isinstance(divisor, bool) or not isinstance(divisor, int | float) or not 0 < divisor < math.inf:
+            continue
+        digits = Decimal(str(divisor)).normalize().as_tuple().digits
+        common = math.lcm(common, int("".join(map(str, digits))))
+        if common > MAX_DIVISOR:
+            rule = (f"keyword multipleOf at {place}/multipleOf is not supported: the least common multiple of all of "
+                    f"them may be {MAX_DIVISOR} at most, powers of ten apart")  # fmt: skip
+            raise ParameterError(field, ..., rule)
+
+
 def _endless(root: Schema) -> bool:
     """Whether no finite text satisfies a schema, since it requires itself inside itself: the least fixed point.
 
@@ -178,21 +220,44 @@ def _missing(schema: object, ending: Set[str]) -> list[str]:
 def _needed(schema: Schema) -> Iterator[object]:
     """Schemas of what every text of a schema holds."""
     yield from _list(schema.get("allOf"))
-    if schema.get("type") == "object":
-        properties = _mapping(schema.get("properties"))
-        for name in _list(schema.get("required")):
-            yield properties.get(str(name))
+    if _is_only(schema, "object"):
+        required = {str(name) for name in _list(schema.get("required"))}
+        for name in required:
+            yield from _of_property(schema, name)
+        fixed = _mapping(schema.get("properties")) or _mapping(schema.get("patternProperties"))
+        least = schema.get("minProperties")
+        if isinstance(least, int) and least > len(required) and not fixed:
+            yield schema.get("additionalProperties")
     least = schema.get("minItems")
-    if schema.get("type") == "array" and isinstance(least, int):
+    if _is_only(schema, "array") and isinstance(least, int):
         first = _list(schema.get("prefixItems"))
         yield from first[:least]
         if least > len(first):
             yield schema.get("items")
 
 
+def _is_only(schema: Schema, name: str) -> bool:
+    """Whether a schema takes values of one type alone."""
+    return schema.get("type") in (name, [name])
+
+
+def _of_property(schema: Schema, name: str) -> Iterator[object]:
+    """The schemas that the value of one property has to satisfy."""
+    properties, patterns = _mapping(schema.get("properties")), _mapping(schema.get("patternProperties"))
+    try:
+        matching = [inner for pattern, inner in patterns.items() if re.search(pattern, name)]
+    except re.error:  # a pattern of Rust's that Python does not read
+        return
+    yield from matching
+    if name in properties:
+        yield properties[name]
+    elif not matching:
+        yield schema.get("additionalProperties")
+
+
 def _target(root: Schema, reference: str) -> object:
     """What a reference inside the schema points at; None where it points elsewhere or nowhere: llguidance says so."""
-    if not reference.startswith("#"):
+    if reference != "#" and not reference.startswith("#/"):  # "#name" is an anchor, which llguidance does not know
         return None
     node: object = root
     for part in reference[1:].split("/")[1:]:

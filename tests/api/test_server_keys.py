@@ -74,9 +74,9 @@ def test_headers_that_a_page_prints_as_required(model: Model, name: str, strict:
 
 
 def test_a_key_outside_ascii(model: Model) -> None:
-    app = create_app({"tiny": model}, api_key="schlüssel-ключ")
+    app = create_app({"tiny": model}, api_key="schlüssel ключ")
     with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
-        for key, status in (("schlüssel-ключ", 200), ("schlüssel-клюй", 401)):
+        for key, status in (("schlüssel ключ", 200), ("schlüssel клюй", 401), ("ключ", 401)):
             header = {b"authorization": b"Bearer " + key.encode()}
             assert client.get("/v1/models", headers=header).status_code == status
 

@@ -311,6 +311,11 @@ REFUSED: list[tuple[Answer, str]] = [
     ({"tools": [{"type": "function"}]}, "tools"),
     ({"functions": [{"name": "f", "parameters": {"type": "array"}}]}, "functions[0].parameters.type='array'.*object"),
     ({"functions": [{"name": "f", "parameters": {"minProperties": 2}}]}, "functions[0].parameters"),
+    ({"functions": [{"name": "f", "parameters": {"enum": [3]}}]}, "functions[0].parameters: Unsatisfiable schema"),
+    (
+        {"functions": [{"name": "f", "parameters": {"$ref": "#/$defs/x", "$defs": {"x": {"type": "array"}}}}]},
+        "functions[0].parameters: Unsatisfiable schema",
+    ),
     (
         {"tools": [*tools("now"), {"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}]},
         "tools[1].function.parameters: keyword not at #/not is not supported",

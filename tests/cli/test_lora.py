@@ -58,6 +58,9 @@ def test_names_and_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert named("pirate") == ("pirate", "pirate")
     assert named("mine=./x=y") == ("mine", "./x=y")
     assert named("a=b") == ("a=b", "a=b") and named("./a=b") == ("a=b", "./a=b")
+    for empty in ("=pirate", "mine=", "="):
+        with pytest.raises(ParameterError, match="needs something on both sides of the ="):
+            named(empty)
 
 
 def test_adapters_stand_beside_the_models_that_are_served(tmp_path: Path) -> None:
@@ -76,6 +79,10 @@ def test_adapters_stand_beside_the_models_that_are_served(tmp_path: Path) -> Non
     assert models["pirate"].base is tiny and models["x"].base is small
     with pytest.raises(ParameterError, match="none is called None, as the adapter's config names its base"):
         put_adapters(models, (str(mine),))
+    put_adapters(models, (f"mine@small={mine}", "again@tiny=pirate"))
+    assert models["mine"].base is small and models["again"].base is tiny
+    with pytest.raises(ParameterError, match="no model is served as big"):
+        put_adapters(models, (f"other@big={mine}",))
     with pytest.raises(ParameterError, match="the name pirate is taken"):
         put_adapters(models, ("pirate",))
     with pytest.raises(UnknownModelError, match="no such folder"):

@@ -64,6 +64,17 @@ REFUSED: list[tuple[GrammarKind, Any, str]] = [
     ("json_schema", {"type": "object", "properties": {"a": False}, "required": ["a"]}, "'a' is unsatisfiable"),
     ("json_schema", {"enum": []}, "Unsatisfiable schema: anyOf is empty"),
     ("json_schema", NEVER_ENDS, "no text satisfies it: it requires itself inside itself, without an end"),
+    ("json_schema", NEVER_ENDS | {"type": ["object"]}, "no text satisfies it: it requires itself"),
+    ("json_schema", {"type": "object", "required": ["a"], "additionalProperties": {"$ref": "#"}}, "no text"),
+    ("json_schema", {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#"}}, "no text"),
+    ("json_schema", {"type": "object", "required": ["ab"], "patternProperties": {"^a": {"$ref": "#"}}}, "no text"),
+    ("json_schema", {"$ref": "#x", "$defs": {"y": {"$anchor": "z"}}}, "Anchor 'x' does not exist"),
+    ("json_schema", {"type": "integer", "multipleOf": 100000007},
+     "keyword multipleOf at #/multipleOf is not supported: the least common multiple of all of them may be 100000"),
+    ("json_schema", {"multipleOf": 99.7, "items": {"multipleOf": 0.0991}, "anyOf": [{"multipleOf": 9.83}]},
+     "keyword multipleOf at #/anyOf/0/multipleOf is not supported"),
+    ("json_schema", {"properties": {"a": {"const": {"b\0": 1}}}}, "const at #/properties/a/const holds '\\x00'"),
+    ("json_schema", {"enum": ["a", ["\x7f"]]}, "keyword enum at #/enum holds '\\x7f': control characters"),
     ("json_schema", {"$ref": "#"}, "no text satisfies it"),
     ("json_schema", {"type": "array", "minItems": 1, "items": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}, "no text"),
     ("json_schema", {"$ref": "#/nope"}, "Pointer '/nope' does not exist"),
@@ -133,10 +144,38 @@ def test_long_chains_of_references_are_read() -> None:
          '{"uniqueItems":true}'),
         ({"type": "integer", "title": "n", "default": 3, "examples": [1], "deprecated": True, "$comment": "x"}, "7"),
         ({}, "null"),
+        ({"type": "object", "required": ["b"], "patternProperties": {"^a": {"$ref": "#"}}}, '{"b":1}'),
+        ({"type": "object", "required": ["b"], "additionalProperties": {"type": "null"}}, '{"b":null}'),
+        ({"type": ["object", "null"], "required": ["a"], "additionalProperties": {"$ref": "#"}}, '{"a":null}'),
+        ({"type": "integer", "multipleOf": 2.5e6, "description": "\x7f"}, "5000000"),
+        ({"properties": {"p": {"multipleOf": 0.01}, "q": {"multipleOf": 99990}}}, '{"p":0.07}'),
+        ({"$ref": "#x", "$defs": {"y": {"$anchor": "x", "type": "null"}}}, "null"),
+        ({"enum": ["\t\"\\\n"]}, r'"\t\"\\\n"'),
     ],
 )  # fmt: skip
 def test_schemas_that_are_kept(schema: Any, text: str, tokenizer: Tokenizer) -> None:
     assert whole(tokenizer, "json_schema", schema, text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}, r'{"a":1,"\u0061":"x"}'),
+        ({"type": "object", "properties": {"a": False}}, r'{"\u0061":1}'),
+        ({"type": "object", "patternProperties": {"^ab": {"type": "integer"}}}, r'{"\u0061b":"x"}'),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, '{"a":null,"a":null}'),
+    ],
+)
+def test_a_name_in_other_letters_is_no_other_name(schema: Any, text: str, tokenizer: Tokenizer) -> None:
+    """Readers of JSON undo escapes, so what is bound by its name cannot be had unbound by writing the name so."""
+    assert not whole(tokenizer, "json_schema", schema, text)
+
+
+def test_an_object_of_very_many_fields(tokenizer: Tokenizer) -> None:
+    fields = {f"p{index}": {"type": "integer"} for index in range(2000)}
+    schema = {"type": "object", "properties": fields, "additionalProperties": False}
+    assert whole(tokenizer, "json_schema", schema, '{"p3":1,"p1999":2}')
+    assert not whole(tokenizer, "json_schema", schema, '{"p3":1,"p2000":2}')
 
 
 @pytest.mark.parametrize(
