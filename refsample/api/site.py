@@ -6,6 +6,7 @@ served. The event loop never computes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import threading
@@ -34,6 +35,10 @@ STOPPING = "the server is stopping"
 """What a client is told whose answer is not finished any more."""
 RETRY_AFTER = "1"
 """Seconds until a client that was told to come back may do so; answers take about as long."""
+SECRET_LENGTH = 6
+"""Characters from which on a key is looked for in what is logged."""
+STOP_CHECK_S = 0.2
+"""How often a body that does not come is left to see whether the server stops."""
 _PATH = "/:@!$&'()*+,;=-._~"
 """What stays as it is where a path is shown; the rest, line breaks too, is percent-encoded."""
 
@@ -66,6 +71,14 @@ class Shared:
         held = self.batcher.max_live + self.batcher.max_waiting
         object.__setattr__(self, "waiters", CapacityLimiter(held))
 
+    def without_key(self, text: str) -> str:
+        """A line for a log, or an error, with the server's own key left out, as it stands or in a path. A key of a few
+        letters is in half of all words."""
+        key = self.api_key or ""
+        for written in (key, quote(key, safe=_PATH)) if len(key) >= SECRET_LENGTH else ():
+            text = text.replace(written, "***")
+        return text
+
     def close(self) -> None:
         """End what is under way at its next token; nothing new is begun."""
         self.closing.set()
@@ -84,7 +97,10 @@ class Site:
     strict: bool
 
     def respond(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-        return Response(dumps(body), status, {**request_id(), **(headers or {})}, "application/json")
+        data = dumps(body)
+        if status >= 400:  # an error repeats what was sent, in the wrong place perhaps the key
+            data = self.shared.without_key(data.decode()).encode()
+        return Response(data, status, {**request_id(), **(headers or {})}, "application/json")
 
     def fail(
         self, kind: str, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
@@ -106,7 +122,7 @@ def guarded(site: Site, inner: SiteHandler) -> Handler:
 
     async def handler(request: Request) -> Response:
         response = await _answered(site, request, inner)
-        _log.info("%s -> %d", where(request), response.status_code)
+        _log.info("%s -> %d", site.shared.without_key(where(request)), response.status_code)
         return response
 
     return handler
@@ -121,7 +137,7 @@ async def _answered(site: Site, request: Request, inner: SiteHandler) -> Respons
     except RefsampleError as error:
         status, body = error_body(error, site.page)
         if kind_of(error) == "internal":
-            _log.error("%s: %s", where(request), error)
+            _log.error("%s", site.shared.without_key(f"{where(request)}: {error}"))
         return site.respond(status, body, {"retry-after": RETRY_AFTER} if isinstance(error, BusyError) else None)
     except TooLargeError:
         return site.fail("too_large", f"the body is larger than {site.shared.max_body} bytes")
@@ -148,13 +164,33 @@ async def json_body(site: Site, request: Request) -> Any:
     """The value of the body, read once. Raises TooLargeError before all of it is read, ParameterError for no JSON."""
     if not hasattr(request.state, "body"):
         _check_headers(site, request)
-        data = bytearray()
-        async for part in request.stream():
-            data += part
-            if len(data) > site.shared.max_body:
-                raise TooLargeError
-        request.state.body = await run_in_threadpool(loads, bytes(data))
+        request.state.body = await run_in_threadpool(loads, await _read(site.shared, request))
     return request.state.body
+
+
+async def _read(shared: Shared, request: Request) -> bytes:
+    """The bytes of the body. Raises TooLargeError, ClientDisconnect, and GoneError once the server stops: a client may
+    take its time to send them."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > shared.max_body:
+        raise TooLargeError
+    data, waiting = bytearray(), asyncio.ensure_future(request.receive())
+    try:
+        while not shared.closing.is_set():
+            if not (await asyncio.wait({waiting}, timeout=STOP_CHECK_S))[0]:
+                continue
+            message = waiting.result()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            data += message.get("body", b"")
+            if len(data) > shared.max_body:
+                raise TooLargeError
+            if not message.get("more_body", False):
+                return bytes(data)
+            waiting = asyncio.ensure_future(request.receive())
+    finally:
+        waiting.cancel()
+    raise GoneError
 
 
 def _check_headers(site: Site, request: Request) -> None:

@@ -67,8 +67,9 @@ class Ticket(Iterator[TokenEvent]):
 class Batcher:
     """Takes requests of any models from any thread and computes them together.
 
-    `max_live` choices at most are computed at a time (a single request with more is computed alone); `max_waiting`
-    requests wait for their turn, one more is a BusyError.
+    `max_live` choices at most are computed at a time. While others are there, no request has more than half of that, so
+    one with thousands of choices holds nobody up; alone it has all it wants. `max_waiting` requests wait for their
+    turn, one more is a BusyError.
     """
 
     def __init__(self, max_live: int = 64, max_waiting: int = 256) -> None:
@@ -102,8 +103,13 @@ class Batcher:
 
     def _room(self, slot: _Slot) -> bool:
         """Whether a request would start at once, so that it never waits."""
-        taken = sum(other.work.choices for other in (*self._running, *self._waiting) if not other.cancelled)
-        return not taken or taken + slot.work.choices <= self.max_live
+        others = [other for other in (*self._running, *self._waiting) if not other.cancelled]
+        taken = sum(self._places(other.work.choices) for other in others)
+        return taken + self._places(slot.work.choices) <= self.max_live
+
+    def _places(self, choices: int) -> int:
+        """How many of the places for choices a request takes up."""
+        return min(choices, max(1, self.max_live // 2))
 
     def close(self) -> None:
         """Stop after the token under way; requests that are not finished get BatcherClosed."""
@@ -140,25 +146,26 @@ class Batcher:
     def _admit(self) -> list[_Slot]:
         """Requests whose turn has come, in the order in which they came."""
         started: list[_Slot] = []
-        taken = sum(len(slot.work.live) for slot in self._running)
+        taken = sum(self._places(len(slot.work.live)) for slot in self._running)
         self._waiting = deque(slot for slot in self._waiting if not slot.cancelled)
         while self._waiting:
-            choices = self._waiting[0].work.choices
-            if taken and taken + choices > self.max_live:
+            places = self._places(self._waiting[0].work.choices)
+            if taken and taken + places > self.max_live:
                 break
-            taken += choices
+            taken += places
             started.append(self._waiting.popleft())
         self._running += started
         return started
 
     def _step(self) -> None:
-        """One more token for every live choice; what shares its weights goes through them together."""
+        """One more token for every live choice whose turn it is; what shares its weights goes through them together."""
         together: dict[int, tuple[Transformer, list[_Slot]]] = {}
+        most = None if len(self._running) == 1 else self._places(self.max_live)
         for slot in self._running:
             if slot.work.live and not (slot.cancelled or slot.failed):
                 together.setdefault(id(slot.work.transformer), (slot.work.transformer, []))[1].append(slot)
         for transformer, slots in together.values():
-            parts = [slot.work.segments() for slot in slots]
+            parts = [slot.work.segments(most) for slot in slots]
             rows = transformer.forward([segment for part in parts for segment in part], rows="all")
             for slot, part in zip(slots, parts, strict=True):
                 own, rows = rows[: len(part)], rows[len(part) :]

@@ -75,11 +75,12 @@ class Choice:
 class Work:
     """What all choices of one request share, and those of them that go on.
 
-    `start` once; then, while `live`: `segments` through `transformer`, and the rows to `take`.
+    `start` once; then, while `live`: `segments` through `transformer`, and the rows to `take`. Choices take turns: each
+    has its next token before any has the one after, so the order of events does not depend on how many go at a time.
     """
 
     __slots__ = (
-        "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_stops",
+        "_at_turn", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_round", "_stops",
         "early", "live", "params", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
@@ -93,6 +94,9 @@ class Work:
         self.semantics: Semantics = behaviour.semantics
         self.transformer: Transformer = model.transformer_for(behaviour.precision)
         self.live: list[Choice] = []
+        self._round: list[Choice] = []
+        """Those of the live choices that have not had their turn in this round."""
+        self._at_turn: list[Choice] = []
         self._drafts: list[Draft] = []
         self._prediction = Prediction(params.prediction)
         ends = model.tokenizer.eos_token_ids
@@ -167,26 +171,30 @@ class Work:
         for choice in [choice for choice in self.live if choice.prompt_index == p][1:]:
             choice.cache = cache.fork()
 
-    def segments(self) -> list[tuple[Sequence[int], Cache]]:
-        """New ids and cache of every live choice: its last token, and what is predicted to follow."""
-        return [(_fed(choice), choice.cache) for choice in self.live if choice.cache is not None]
+    def segments(self, most: int | None = None) -> list[tuple[Sequence[int], Cache]]:
+        """New ids and cache of every live choice, or of at most so many whose turn it is: its last token, and what is
+        predicted to follow."""
+        self._round = self._round or list(self.live)
+        self._at_turn, self._round = self._round[:most], self._round[len(self._round[:most]) :]
+        return [(_fed(choice), choice.cache) for choice in self._at_turn if choice.cache is not None]
 
     def take(self, rows: Sequence[NDArray[np.float32]]) -> Iterator[TokenEvent]:
-        """The next tokens of every live choice, from its logits [T, V] at each of its new ids."""
-        us = self._next_uniforms()
-        going: list[Choice] = []
-        for choice, u, logits in zip(self.live, us, rows, strict=True):
+        """The next tokens of the choices that gave `segments`, from its logits [T, V] at each of its new ids."""
+        us = self._next_uniforms(self._at_turn)
+        ended: set[int] = set()
+        for choice, u, logits in zip(self._at_turn, us, rows, strict=True):
             done = yield from self._continue(choice, u, logits)
-            if not done:
-                going.append(choice)
-        self.live = going
+            if done:
+                ended.add(id(choice))
+        if ended:
+            self.live = [choice for choice in self.live if id(choice) not in ended]
 
-    def _next_uniforms(self) -> NDArray[np.float64]:
-        """[live] u of the next token of each choice; without a prediction all of them are at one step."""
-        steps = {len(choice.output) for choice in self.live}
+    def _next_uniforms(self, choices: Sequence[Choice]) -> NDArray[np.float64]:
+        """[len(choices)] u of the next token of each; without a prediction all of them are at one step."""
+        steps = {len(choice.output) for choice in choices}
         if len(steps) == 1:
-            return self._uniforms([choice.index for choice in self.live], steps.pop())
-        return np.array([self._uniforms([choice.index], len(choice.output))[0] for choice in self.live])
+            return self._uniforms([choice.index for choice in choices], steps.pop())
+        return np.array([self._uniforms([choice.index], len(choice.output))[0] for choice in choices])
 
     def _continue(self, choice: Choice, u: float, logits: NDArray[np.float32]) -> Generator[TokenEvent, None, bool]:
         """One token, and one more for each that was predicted rightly; returns whether the choice has ended."""

@@ -73,6 +73,26 @@ def test_headers_that_a_page_prints_as_required(model: Model, name: str, strict:
                 assert response.status_code != 400 or header in response.text
 
 
+def test_a_key_in_a_wrong_place_is_not_repeated(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """In a path, as a model, as a name: neither the log nor the error has it."""
+    caplog.set_level(logging.DEBUG)
+    key = "sk right/é"
+    with LocalServer(create_app({"tiny": model}, api_key=key)) as url, httpx2.Client(base_url=url) as client:
+        header = {b"authorization": b"Bearer " + key.encode()}
+        said = [
+            client.get(f"/v1/models/{key}", headers=header),
+            client.get("/v1/models/sk%20right%2F%C3%A9", headers=header),
+            client.get(f"/nowhere/{key}", headers=header),
+            client.post("/v1/completions", json={**ONCE, "model": key}, headers=header),
+            client.post("/v1/completions", json={**ONCE, "stop": [key, ""]}, headers=header),
+            client.post("/v1/completions", content=b'{"sk right/\xc3\xa9": 1, "sk right/\xc3\xa9": 2}', headers=header),
+        ]
+    assert [response.status_code for response in said] == [404, 404, 404, 404, 400, 400]
+    assert all("right" not in response.text for response in said)
+    lines = [record.getMessage() for record in caplog.records if record.name == "refsample.server"]
+    assert len(lines) >= 5 and not any("right" in line for line in lines)
+
+
 def test_a_key_outside_ascii(model: Model) -> None:
     app = create_app({"tiny": model}, api_key="schlüssel ключ")
     with LocalServer(app) as url, httpx2.Client(base_url=url) as client:

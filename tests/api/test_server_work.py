@@ -221,8 +221,8 @@ def test_an_error_inside_a_stream_has_the_page_s_form(
         raise wrong
 
     monkeypatch.setattr(Flow, "__next__", broken)
-    app = create_app({"tiny": model}, page, strict=strict)
-    with LocalServer(app) as url, httpx2.Client(base_url=url, timeout=30) as client:
+    app, key = create_app({"tiny": model}, page, strict=strict), {"authorization": "Bearer sk-x"}
+    with LocalServer(app) as url, httpx2.Client(base_url=url, headers=key, timeout=30) as client:
         for endpoint in page.endpoints.values():
             said = {"messages": [{"role": "user", "content": "Hi."}]} if endpoint.kind == "chat" else {"prompt": "Hi."}
             keys = {place.name: "sk-x" for place in page.auth if place.place == "body"}

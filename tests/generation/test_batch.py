@@ -137,6 +137,26 @@ def test_more_choices_than_the_limit_run_by_themselves(model: Model) -> None:
     batcher.close()
 
 
+def test_a_request_of_very_many_choices_holds_nobody_up(model: Model) -> None:
+    """A newcomer shares the passes with it, and neither has another token, or another order, than alone."""
+    batcher = Batcher(max_live=8)
+
+    def many() -> Events:
+        hot = SamplingParams(temperature=1.5)
+        params = GenerationParams(sampling=hot, seed=3, n=40, max_tokens=20, ignore_eos=True)
+        return generate_events(model, [model.prompt_ids("Once"), model.prompt_ids("The cat")], params, HONEST)
+
+    first = batcher.submit(many())
+    begun = [next(first)]
+    small = list(batcher.submit(events(model, 1)))
+    assert batcher.load[0] == 1  # a pass had four of its eighty choices, so it is far from its end
+    assert by_choice(small) == by_choice(list(events(model, 1)))
+    second = batcher.submit(many())  # beside the first, half of a pass each
+    alone = list(many())
+    assert [*begun, *first] == alone and list(second) == alone
+    batcher.close()
+
+
 def test_what_goes_wrong_in_one_request_is_told_to_it_alone(tmp_path: Path, model: Model, batcher: Batcher) -> None:
     byte_level(tmp_path)
 

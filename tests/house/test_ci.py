@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,15 +76,12 @@ def test_an_unknown_lane_stops_before_anything(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    """The script as `python bench/verifier.py` reads it, its folder on the path."""
+def bench() -> ModuleType:
     spec = importlib.util.spec_from_file_location("verifier_bench", ROOT / "bench" / "verifier.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "bench"))
-        spec.loader.exec_module(module)
-        yield module
+    spec.loader.exec_module(module)
+    return module
 
 
 def row(**changes: Any) -> dict[str, Any]:
