@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from refsample.errors import (
@@ -14,7 +12,8 @@ from refsample.errors import (
     RequestTimeoutError,
     UnknownModelError,
 )
-from refsample.spec.provider import Failure, ProviderSpec
+from refsample.spec.envelopes import ENVELOPES, Fact
+from refsample.spec.provider import ProviderSpec
 
 Body = dict[str, Any]
 
@@ -53,26 +52,9 @@ def failure(
 ) -> tuple[int, Body]:
     """Status and body for one of the provider's kinds of failure, in the provider's envelope."""
     record = provider.errors[kind]
-    return record.status, _ENVELOPES[provider.envelope](record, message, param, code)
-
-
-def _openai(record: Failure, message: str, param: str | None, code: str | None) -> Body:
-    return {"error": {"message": message, "type": record.type, "param": param, "code": code or record.code or None}}
-
-
-def _vllm(record: Failure, message: str, param: str | None, code: str | None) -> Body:
-    return {"object": "error", "message": message, "type": record.type, "param": param, "code": record.status}
-
-
-def _novita(record: Failure, message: str, param: str | None, code: str | None) -> Body:
-    metadata = {} if param is None else {"param": param}
-    return {"code": record.status, "reason": record.code, "message": message, "metadata": metadata}
-
-
-def _scale(record: Failure, message: str, param: str | None, code: str | None) -> Body:
-    return {"detail": message}
-
-
-_ENVELOPES: Final[Mapping[str, Callable[[Failure, str, str | None, str | None], Body]]] = MappingProxyType(
-    {"openai": _openai, "vllm": _vllm, "novita": _novita, "scale": _scale}
-)
+    facts: dict[Fact, Any] = {
+        "message": message, "type": record.type, "param": param, "code": code or record.code or None,
+        "reason": record.code, "status": record.status, "object": "error",
+        "metadata": {} if param is None else {"param": param},
+    }  # fmt: skip
+    return record.status, ENVELOPES[provider.envelope].body(facts)

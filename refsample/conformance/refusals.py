@@ -17,18 +17,11 @@ from refsample.conformance.report import Check, Finding, Note, Status, finding
 from refsample.conformance.reported import REPORTED_CHECKS
 from refsample.conformance.session import NEUTRAL, Session, error_message, error_text, model_names
 from refsample.conformance.transport import Exchange
+from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.provider import ParameterSpec
 
 LARGEST = 2**53
 """Bounds beyond this are not probed: not every client and server can write one more than them."""
-ENVELOPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "openai": ("error", ("message", "type", "param", "code")),
-    "vllm": ("", ("object", "message", "type", "param", "code")),
-    "novita": ("", ("code", "reason", "message")),
-    "scale": ("", ("detail",)),
-}
-"""Where an error object stands in the body, and its keys, by a provider's envelope."""
-
 
 def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Finding]:
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
@@ -144,9 +137,9 @@ def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mappi
 
 def _bodies(refusals: Sequence[Exchange], page: Page, evidence: Evidence) -> Iterator[Finding]:
     """Every refusal carries an error object in the provider's envelope."""
-    where, keys = ENVELOPES[page.provider.envelope]
-    bodies = [e.json() for e in refusals]
-    inner = [b.get(where) if where and isinstance(b, dict) else b for b in bodies]
+    envelope, bodies = ENVELOPES[page.provider.envelope], [e.json() for e in refusals]
+    inside, keys = envelope.inside, envelope.promised()
+    inner = [b.get(inside) if inside and isinstance(b, dict) else b for b in bodies]
     fine = all(isinstance(error_message(b), str) for b in bodies)
     told = sum(isinstance(error_message(b), str) for b in bodies)
     title, said = f"{page.kind}: refusals carry an error message", f"{told} of {len(bodies)} refusals"

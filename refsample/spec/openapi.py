@@ -6,10 +6,9 @@ fit is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
+from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.records import Auth, EndpointSpec, ProviderSpec
 from refsample.spec.schemas import Schema, answer_schema, closed, listed, request_schema
 
@@ -20,33 +19,11 @@ _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"]}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _SWITCH: Final[Schema] = {"type": ["boolean", "null"]}
 
-_ERRORS: Final[Mapping[str, Schema]] = MappingProxyType(
-    {
-        "openai": closed(
-            {"error": closed({"message": _TEXT, "type": _TEXT, "param": _TEXT_OR_NULL, "code": _TEXT_OR_NULL})}
-        ),
-        "vllm": closed(
-            {
-                "object": {"const": "error"},
-                "message": _TEXT,
-                "type": _TEXT,
-                "param": _TEXT_OR_NULL,
-                "code": {"type": "integer"},
-            }
-        ),
-        "novita": closed(
-            {"code": {"type": "integer"}, "reason": _TEXT, "message": _TEXT, "metadata": {"type": "object"}}
-        ),
-        "scale": closed({"detail": _TEXT}),
-    }
-)
-"""The body of an error in each envelope."""
-
 
 def openapi(provider: ProviderSpec, *, strict: bool = False) -> dict[str, Any]:
     """The document of a provider's API; `strict`: as printed, and with nothing that is not on the page."""
     unknown = provider.reading("unknown_fields", strict=strict) == "ignored"
-    schemas: Schema = {"Error": _ERRORS[provider.envelope], "Model": _card(), "Health": _health()}
+    schemas: Schema = {"Error": ENVELOPES[provider.envelope].schema(), "Model": _card(), "Health": _health()}
     paths: Schema = {}
     for endpoint in provider.endpoints.values():
         name = endpoint.name.capitalize()

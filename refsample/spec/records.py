@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from refsample.errors import SpecError, shorten
+from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.notation import Range, fits
 from refsample.spec.types import KnownDifference
 
@@ -20,7 +21,6 @@ Grade = Literal["A", "B", "C", "run", "3p"]
 """A: the provider's own page; B: upstream specification or engine; C: inference; run: executed; 3p: a third party."""
 Support = Literal["served", "ignored", "refused"]
 Kind = Literal["completions", "chat"]
-Envelope = Literal["openai", "vllm", "novita", "scale"]
 Absent = Literal["null", "empty", "omit"]
 LogprobsShape = Literal["legacy", "chat", "bare"]
 """Arrays side by side; an object per token; numbers alone."""
@@ -217,8 +217,8 @@ class ProviderSpec:
     source: str
     engine: str
     """Name of an engine file, or "unknown": then `reference` samples."""
-    envelope: Envelope
-    """Shape of an error's body: see `refsample.api.errors`."""
+    envelope: str
+    """Shape of an error's body: a name of `refsample.spec.envelopes`."""
     models_path: str
     """Path of the list of models; empty: none."""
     models_shape: Literal["openai", "names"]
@@ -232,6 +232,10 @@ class ProviderSpec:
     behaviours: Mapping[str, Reading]
     known: tuple[KnownDifference, ...]
     endpoints: Mapping[str, EndpointSpec]
+
+    def __post_init__(self) -> None:
+        if self.envelope not in ENVELOPES:
+            raise SpecError(f"envelope={shorten(self.envelope)}: must be one of {', '.join(ENVELOPES)}")
 
     def reading(self, behaviour: str, *, strict: bool = False) -> str:
         """The reading of a behaviour that is served: the printed one in strict mode."""
