@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,10 @@ from refsample import __version__
 from refsample.api.catalog import resolve as resolve_model
 from refsample.api.constraints import after_thought
 from refsample.api.prompts import encode_prompts, fit_context, predicted
-from refsample.api.types import Request
+from refsample.api.types import UNSET, Request
 from refsample.api.validate import parse, sent_model
 from refsample.errors import ParameterError, RequestTimeoutError
-from refsample.generation.behaviour import Behaviour
+from refsample.generation.behaviour import OVERLAY, Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.prefill import rows_of
 from refsample.generation.sequence import GenerationParams, TokenEvent
@@ -114,6 +114,9 @@ def ready(
 def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     """Everything up to the first forward pass. Raises ParameterError, ContextLengthError."""
     asked, deadline = request.generation, None
+    if "other_defaults" in behaviour.flaws and all(request.fields.sent(name) is UNSET for name, _ in OVERLAY):
+        overlay: dict[str, Any] = dict(OVERLAY)
+        asked = replace(asked, sampling=replace(asked.sampling, **overlay))
     if request.timeout_s is not None:
         deadline = time.monotonic() + request.timeout_s
     if "greedy_n_refused" in behaviour.flaws and asked.n > 1 and asked.sampling.temperature == 0:

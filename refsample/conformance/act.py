@@ -29,6 +29,8 @@ class Act:
     """Its status is told and counts for nothing: an honest endpoint may do otherwise."""
     inner: tuple[str, ...] = ()
     """Other fields that the question asks with, and that are shown by it."""
+    fault: str = ""
+    """The fault of the dictionary that a parameter without effect is."""
 
 
 def answered(

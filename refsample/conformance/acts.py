@@ -12,10 +12,12 @@ from typing import Any
 from refsample.conformance.act import Act, Seen, answered, asker, refusal
 from refsample.conformance.bias import bias_act
 from refsample.conformance.calls import CALLS, SCHEMA
-from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want
+from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want, sign
 from refsample.conformance.derived import derived, without_effect
+from refsample.conformance.evidence import Evidence
 from refsample.conformance.oracle import Oracle
 from refsample.conformance.page import Page
+from refsample.conformance.penalties import penalty_acts
 from refsample.conformance.report import Check, Finding, Mark, Note, Status
 from refsample.conformance.session import Session, error_text
 from refsample.conformance.transcript import Answer, Choice
@@ -36,7 +38,7 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
     for kind in session.target.kinds:
         page = session.target.pages[kind]
         other = () if kind == session.target.kinds[0] else (Act("seed", _seed, told=True),)
-        for act in (*ACTS, bias_act(oracle), *other, *derived(page)):
+        for act in (*ACTS, bias_act(oracle), *penalty_acts(oracle), *other, *derived(page)):
             record = page.record(act.means) or page.endpoint.parameters.get(act.means)
             if record is None or (page.beside(record) and not page.extensions):
                 continue
@@ -56,7 +58,8 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             quiet = told and status != "honoured" or act.model_dependent and status == "rejected"
             found = Check(check, "contract", f"{kind}: {record.name} acts", "skipped" if quiet else MARK[status], said)
             shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
-            yield Finding(found, notes=tuple(Note(kind, name, status, said) for name in shown))
+            evidence = sign(act.fault, status == "dropped", status == "honoured") if act.fault else Evidence()
+            yield Finding(found, evidence, tuple(Note(kind, name, status, said) for name in shown))
 
 
 def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Session, Page], Seen]:

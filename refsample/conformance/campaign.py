@@ -17,7 +17,7 @@ from refsample.conformance.acts import act_findings
 from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
 from refsample.conformance.faults import FAULTS
 from refsample.conformance.identity import STAGE, identity_findings
-from refsample.conformance.law import SUSPECT, law_findings
+from refsample.conformance.law import DECIDED, SUSPECT, law_findings
 from refsample.conformance.oracle import OTHER_MODEL, Oracle
 from refsample.conformance.parameters import parameter_lines
 from refsample.conformance.probes import Budget
@@ -102,7 +102,7 @@ def _decided(check: Check, evidence: Evidence, differs: bool, cause: str | None)
     """
     if check.verdict != "consistent" or not evidence.gains or check.e_value is None:
         return check
-    suspect = bool(evidence.proofs) or check.e_value >= math.exp(SUSPECT)
+    suspect = bool(evidence.proofs) or check.e_value >= math.exp(DECIDED)
     if not (differs and suspect):
         return check
     if cause is not None and (_home(cause) == "model" or evidence.gains.get(cause, 0.0) > SUSPECT):
@@ -178,7 +178,7 @@ def _assemble(
         verdicts["law"],
         verdicts["contract"],
         tuple(checks),
-        parameter_lines(session.target, [note for f in findings for note in f.notes], checks, shares),
+        parameter_lines(session.target, [note for f in findings for note in f.notes], checks, _sure(shares)),
         shares,
         tuple(excluded),
         open_still,
@@ -203,6 +203,11 @@ def likeliest(parts: Sequence[Evidence]) -> tuple[NamedFault, ...]:
     ranked = posterior(parts)
     honest = next(share for name, share in ranked if name == "none")
     return tuple(NamedFault(name, share) for name, share in ranked if name != "none" and share > honest)
+
+
+def _sure(faults: Sequence[NamedFault]) -> list[NamedFault]:
+    """The fault that is likelier than all others together, if there is one: it alone is said of a parameter."""
+    return [fault for fault in faults if fault.posterior > 0.5]
 
 
 def _observations(name: str, parts: Sequence[Evidence]) -> int:

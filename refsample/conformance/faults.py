@@ -60,6 +60,10 @@ def _other_penalty_scope(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, semantics=replace(behaviour.semantics, additive_scope=scope))
 
 
+def _same_draws(behaviour: Behaviour) -> Behaviour:
+    return replace(behaviour, semantics=replace(behaviour.semantics, seed_rule="identical"))
+
+
 def _stage(stage: Stage) -> Callable[[Behaviour], Behaviour]:
     return lambda b: replace(b, semantics=replace(b.semantics, logprob_stage=stage))
 
@@ -111,6 +115,12 @@ FAULTS: Mapping[str, Fault] = _table(
           _takes("logit_bias")),
     Fault("penalty_scope", "presence and frequency penalties count the other span: prompt and output instead of "
           "output, or the reverse (D11)", "law", _other_penalty_scope, _takes("presence_penalty")),
+    Fault("penalties_ignored", "presence and frequency penalty are taken and not applied", "law",
+          _drop("presence_penalty", "frequency_penalty"), _takes("presence_penalty")),
+    Fault("repetition_penalty_ignored", "repetition_penalty is taken and not applied", "law",
+          _drop("repetition_penalty"), _takes("repetition_penalty")),
+    Fault("other_defaults", "temperature 0.6, top_p 0.95 and top_k 20 where a request sends none of them, as a model's "
+          "generation_config has it", "law", _flaw("other_defaults"), _takes("temperature")),
     Fault("temperature_plus_10", "temperature is 10 % higher", "law", lambda b: replace(b, temperature_scale=1.1),
           _takes("temperature")),
     Fault("temperature_minus_10", "temperature is 10 % lower", "law", lambda b: replace(b, temperature_scale=0.9),
@@ -139,6 +149,8 @@ FAULTS: Mapping[str, Fault] = _table(
           lambda page: bool(page.bounded())),
     Fault("greedy_n_refused", "n > 1 at temperature 0 is refused", "contract", _flaw("greedy_n_refused"),
           _greedy_choices),
+    Fault("choices_copied", "all n choices are one draw (D26)", "contract", _same_draws,
+          lambda page: page.allows("n", 4) and page.takes("temperature")),
     Fault("seed_ignored", "the same seed gives different draws (D28)", "contract", _drop("seed"), _takes("seed")),
     Fault("logprobs_after_temperature", "logprobs are taken after temperature instead of from the raw logits (D17)",
           "contract", _stage("post_temperature"), _logprobs_of_tokens),

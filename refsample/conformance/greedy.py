@@ -12,7 +12,7 @@ from refsample.conformance.contract import sign, tokens_counted
 from refsample.conformance.errorbars import KERNELS, Rows, rows_of, scale_of, sigmas_of
 from refsample.conformance.evidence import Tally, flip_gain
 from refsample.conformance.law import DECIDED, judged
-from refsample.conformance.oracle import HONEST, SLACK_SIGMAS, Oracle
+from refsample.conformance.oracle import HONEST, SLACK_SIGMAS, Oracle, sampling_params
 from refsample.conformance.page import Kind
 from refsample.conformance.probes import Budget, Prompts
 from refsample.conformance.report import Check, Finding, finding
@@ -49,7 +49,7 @@ def greedy(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, k
             continue
         path = oracle.model.generate(list(ids), temperature=0.0, max_tokens=limit).token_ids
         told = tokens_counted(answer)
-        if _compare_path(oracle, ids, path, choice, fields["temperature"], tally) and told is not None:
+        if _compare_path(oracle, ids, path, choice, sampling_params(fields), tally) and told is not None:
             counts.append((told, len(path)))
     found = judged(GREEDY, tally.evidence())
     if unread:
@@ -69,14 +69,15 @@ def _usage(counts: Sequence[tuple[int, int]]) -> Finding:
 
 
 def _compare_path(
-    oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], choice: Choice, temperature: float, tally: Tally
+    oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], choice: Choice, params: SamplingParams, tally: Tally
 ) -> bool:
     """Walk along the reference's greedy tokens as long as the endpoint's text follows them. True: to their very end.
 
     White space at the ends does not count, nor does what an answer cut short by a limit did not get to.
     """
     rows = rows_of(oracle, (*ids, *path), len(ids))
-    chance = 1.28 * temperature  # the spread of a logistic, as that of two normal errors: draws stand in for noise
+    # the spread of a logistic, as that of two normal errors: draws stand in for noise
+    chance = 1.28 * params.temperature
     sigmas = {name: [math.hypot(s, chance) for s in of] for name, of in sigmas_of(oracle, rows).items()}
     shown = [oracle.model.tokenizer.decode(path[: t + 1], skip_special=True).strip() for t in range(len(path))]
     whole, text = shown[-1] if shown else "", choice.text.strip()
@@ -87,7 +88,7 @@ def _compare_path(
         if cut and len(sure) > len(text):
             return False
         flipped = not (text == whole or (not ended and text.startswith(sure)))
-        _observe_greedy(oracle, rows, sigmas, ids, path, t, flipped, tally, temperature)
+        _observe_greedy(oracle, rows, sigmas, ids, path, t, flipped, tally, params)
         if flipped:
             return False
     return (
@@ -104,7 +105,7 @@ def _observe_greedy(
     t: int,
     flipped: bool,
     tally: Tally,
-    temperature: float,
+    params: SamplingParams,
 ) -> None:
     """One greedy position: was the reference's best token taken, and what would each hypothesis have done?"""
     order = np.sort(rows[HONEST][t])
@@ -113,10 +114,10 @@ def _observe_greedy(
     if flipped and margin > SLACK_SIGMAS * base:
         before = oracle.model.tokenizer.decode(path[:t], skip_special=True)[-30:]
         proof = f"after {before!r} the reference leads by {margin:.2f} nats, the text goes on otherwise"
-    gains, params = {}, SamplingParams(temperature=temperature)
+    gains = {}
     for h in oracle.faults:
         followed = 1.0
-        if h.behaviour is not None and applied(params, h.behaviour).temperature > 2.0 * temperature:
+        if h.behaviour is not None and applied(params, h.behaviour).temperature > 2.0 * params.temperature:
             law = oracle.distribution(rows[HONEST][t], params, h.behaviour, ids, path[:t])
             followed = float(law.probs[path[t]])
         gains[h.name] = flip_gain(flipped, margin, sigmas[scale_of(h)][t], base, followed)

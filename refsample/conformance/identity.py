@@ -187,7 +187,7 @@ def _reported(
 
 def transcripts(session: Session, oracle: Oracle, prompts: Prompts, budget: Budget, kind: Kind) -> Finding:
     """Token by token along sampled answers: the law with penalties on the output and top_p, given what came before."""
-    wanted = {"temperature": 0.9, "top_p": 0.95, "presence_penalty": 1.0, "frequency_penalty": 0.5}
+    wanted = {"temperature": 0.9, "top_p": 0.95, "presence_penalty": 1.9, "frequency_penalty": 1.9}
     fields = session.law_fields({n: v for n, v in wanted.items() if n in session.target.fields})
     params = sampling_params(fields)
     tally = Tally([h.name for h in oracle.faults], [TWIN], DECIDED)

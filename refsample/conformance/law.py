@@ -9,11 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, log_e_value
-from refsample.conformance.oracle import HONEST, SLACK_SIGMAS, Context, Oracle, sampling_params
+from refsample.conformance.contract import CERTAIN, LENGTH, LONG, first, sign
+from refsample.conformance.evidence import IMPOSSIBLE, Evidence, Tally, bet, log_e_value, log_mean_exp
+from refsample.conformance.oracle import (
+    HONEST,
+    OTHER_DEFAULTS,
+    SLACK_SIGMAS,
+    Context,
+    Hypothesis,
+    Oracle,
+    sampling_params,
+)
 from refsample.conformance.page import Kind
 from refsample.conformance.probes import SETTINGS, Budget, Prompts, Setting
-from refsample.conformance.report import Check, Finding
+from refsample.conformance.report import Check, Finding, Note, finding
 from refsample.conformance.session import Session, error_text
 from refsample.conformance.spellings import Speller
 from refsample.sampling.params import SamplingParams
@@ -31,12 +40,21 @@ def law_findings(
     settings = [s for s in SETTINGS if wanted(s.id)]
     if not settings:
         return
+    prompts = Prompts(oracle, kind, session.seed, "law")
+    contexts = prompts.open_contexts(max(4, budget.draws // 8))
+    yield from _leading(session, oracle, kind)
+    apart = _copies(session, oracle, contexts, kind) if session.target.choices > 1 else None
+    if apart is not None:
+        yield apart
     batch = session.target.choices
     draws = budget.draws if batch > 1 else budget.single_draws
-    prompts = Prompts(oracle, kind, session.seed, "law")
-    contexts = prompts.open_contexts(max(4, draws // max(batch, 8)))
+    contexts = contexts[: max(4, draws // max(batch, 8))]
     for setting in settings:
         session.begin(setting.id)
+        if setting.best_of > 1 and apart is not None and apart.check.verdict == "inconsistent":
+            said = "choices are copies of one draw, and so are candidates"
+            yield Finding(Check(setting.id, setting.area, setting.title, "skipped", said))
+            continue
         missing = [n for n in setting.needs if n not in session.target.fields]
         if missing:
             said = "; ".join(f"{n}: {session.target.refused.get(n, 'not taken')}" for n in missing)
@@ -62,10 +80,61 @@ class Laws:
     nulls: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
-def laws_of(oracle: Oracle, context: Context, params: SamplingParams, best_of: int = 1) -> Laws:
+def laws_of(
+    oracle: Oracle, context: Context, params: SamplingParams, best_of: int = 1, more: Sequence[Hypothesis] = ()
+) -> Laws:
     nulls = {h.name: oracle.law(context, params, h, best_of) for h in oracle.nulls}
-    faults = {h.name: oracle.law(context, params, h, best_of) for h in oracle.faults}
+    faults = {h.name: oracle.law(context, params, h, best_of) for h in (*oracle.faults, *more)}
     return Laws(context, params, nulls[HONEST], faults, nulls)
+
+
+def _asked(
+    session: Session, oracle: Oracle, setting: Setting, context: Context, kind: Kind
+) -> tuple[dict[str, Any], SamplingParams]:
+    """The fields to send, and what the endpoint then has to sample with."""
+    if setting.defaults:
+        return {}, sampling_params(session.target.pages[kind].defaults())
+    fields = session.law_fields(setting.fields(oracle, context))
+    return fields, sampling_params(fields)
+
+
+def _leading(session: Session, oracle: Oracle, kind: Kind) -> Iterator[Finding]:
+    """Whether texts come without the white space they begin with, as some servers do: then laws are of such texts."""
+    asked = LONG if kind == "completions" or not oracle.model.template else [{"role": "user", "content": LONG}]
+    choice = first(session.greedily(kind, LONG, LENGTH))
+    path = oracle.model.generate(list(oracle.model.prompt_ids(asked)), temperature=0.0, max_tokens=LENGTH).token_ids
+    whole = oracle.model.tokenizer.decode(path, skip_special=True)
+    if choice is None or whole == whole.lstrip() or not choice.text or not whole.lstrip().startswith(choice.text):
+        return
+    oracle.cut_leading()
+    said = f"{choice.text[:30]!r} where the reference says {whole[:30]!r}: laws are those of texts without it"
+    yield Finding(Check(f"contract.{kind}.leading_space", "contract", f"{kind}: texts are whole", "skipped", said))
+
+
+def _copies(session: Session, oracle: Oracle, contexts: Sequence[Context], kind: Kind) -> Finding:
+    """Whether the choices of one request are drawn apart (S10). Where they are not, each draw is asked for alone."""
+    check, title = f"contract.{kind}.n_drawn", f"{kind}: the n choices of a request are drawn apart"
+    session.begin(check)
+    count, chance, alike, asked = min(8, session.target.choices), 0.0, 0, 0
+    for context in contexts[:3]:
+        seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
+        fields = session.law_fields({"temperature": 1.0})
+        exchange, answer = session.ask(kind, context.text, max_tokens=1, n=count, **fields, **seed)
+        if answer is None or len(answer.choices) != count:
+            return Finding(Check(check, "contract", title, "inconclusive", error_text(exchange)))
+        texts = [oracle.text_of(choice, context.ids) for choice in answer.choices]
+        law = oracle.law(context, sampling_params(fields), oracle.nulls[0])
+        asked += 1
+        if len(set(texts)) == 1 and (drawn := oracle.class_of_text(texts[0])) is not None:
+            alike += 1
+            chance += (count - 1) * math.log(max(IMPOSSIBLE, float(law[drawn])))
+    copies = alike == asked and chance < -CERTAIN
+    if copies:
+        session.target.choices = 1
+    said = f"{alike} of {asked} requests gave {count} equal choices"
+    evidence = sign("choices_copied", copies, not copies)
+    found = finding(check, "contract", title, not copies, said, None, evidence=evidence)
+    return replace(found, notes=(Note(kind, "n", "different" if copies else "honoured", said),))
 
 
 def observe(oracle: Oracle, laws: Laws, kind: int, tally: Tally) -> None:
@@ -93,7 +162,8 @@ def _draw(
     session: Session, oracle: Oracle, setting: Setting, contexts: Sequence[Context], draws: int, kind: Kind
 ) -> Finding:
     batch = session.target.choices if setting.best_of == 1 else 1
-    tally = _tally(oracle)
+    more = oracle.overlays if setting.defaults else ()
+    tally = _tally(oracle, more)
     unread: list[str] = []
     failed: str | None = None
     known: dict[str, Laws] = {}
@@ -102,7 +172,7 @@ def _draw(
         if session.exhausted:
             break
         context = contexts[number % len(contexts)]
-        fields = session.law_fields(setting.fields(oracle, context))
+        fields, params = _asked(session, oracle, setting, context, kind)
         seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
         count = {"n": batch} if batch > 1 else {}
         exchange, answer = session.ask(kind, context.text, max_tokens=1, **fields, **seed, **count)
@@ -110,7 +180,7 @@ def _draw(
             failed = error_text(exchange)
             break
         if context.text not in known:
-            known[context.text] = laws_of(oracle, context, sampling_params(fields), setting.best_of)
+            known[context.text] = laws_of(oracle, context, params, setting.best_of, more)
         laws = known[context.text]
         drawn = [choice for choice in answer.choices if choice.finish_reason != "content_filter"]
         texts = [oracle.text_of(choice, context.ids) for choice in drawn]
@@ -122,31 +192,41 @@ def _draw(
                 unread.append(text)
             else:
                 observe(oracle, laws, text_class, tally)
-    found = _finding(setting, tally.evidence(), unread, failed)
+    found = _finding(setting, _one_overlay(tally.evidence()), unread, failed)
     if copies:
         said = f"{found.check.evidence}; {copies} requests gave copies of one draw, counted once"
         found = replace(found, check=replace(found.check, evidence=said))
     return found
 
 
-def _tally(oracle: Oracle) -> Tally:
-    return Tally([h.name for h in oracle.faults], [h.name for h in oracle.nulls if h.name != HONEST], DECIDED)
+def _tally(oracle: Oracle, more: Sequence[Hypothesis] = ()) -> Tally:
+    names = [h.name for h in (*oracle.faults, *more)]
+    return Tally(names, [h.name for h in oracle.nulls if h.name != HONEST], DECIDED)
+
+
+def _one_overlay(evidence: Evidence) -> Evidence:
+    """The bets on each overlay as one bet on the fault: the average of e-values is one."""
+    apart = [gain for name, gain in evidence.gains.items() if name.startswith(f"{OTHER_DEFAULTS}/")]
+    if not apart:
+        return evidence
+    rest = {name: gain for name, gain in evidence.gains.items() if not name.startswith(f"{OTHER_DEFAULTS}/")}
+    return replace(evidence, gains={**rest, OTHER_DEFAULTS: log_mean_exp(apart)})
 
 
 def _read(
     session: Session, oracle: Oracle, setting: Setting, contexts: Sequence[Context], draws: int, kind: Kind
 ) -> Finding:
     """Whole answers, scored by their text, where the page has no limit of one token."""
-    tally, unread, failed = _tally(oracle), list[str](), None
+    more = oracle.overlays if setting.defaults else ()
+    tally, unread, failed = _tally(oracle, more), list[str](), None
     spellers: dict[str, Speller] = {}
     for number in range(draws):
         if session.exhausted:
             break
         context = contexts[number % len(contexts)]
-        fields = session.law_fields(setting.fields(oracle, context))
-        params = sampling_params(fields)
+        fields, params = _asked(session, oracle, setting, context, kind)
         if repr(params) not in spellers:
-            spellers[repr(params)] = Speller(oracle, params)
+            spellers[repr(params)] = Speller(oracle, params, more)
         seed = {"seed": session.fresh_seed()} if "seed" in session.target.fields else {}
         exchange, answer = session.ask(kind, context.text, max_tokens=1, **fields, **seed)
         if answer is None or not answer.choices:
@@ -161,7 +241,7 @@ def _read(
         gains = {name: bet(q, odds.honest) for name, q in odds.faults.items()}
         nulls = {n: math.log(q / odds.honest) if q > 0 else -math.inf for n, q in odds.nulls.items()}
         tally.add(gains, nulls, odds.proof)
-    return _finding(setting, tally.evidence(), unread, failed)
+    return _finding(setting, _one_overlay(tally.evidence()), unread, failed)
 
 
 def copied(oracle: Oracle, laws: Laws, texts: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from refsample.conformance.faults import FAULTS, Fault
 from refsample.conformance.transcript import Choice
-from refsample.generation.behaviour import Behaviour, applied
+from refsample.generation.behaviour import OVERLAY, Behaviour, applied
 from refsample.generation.model import Model
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
@@ -27,12 +27,18 @@ Floats = NDArray[np.float64]
 HONEST = "float32"
 TWIN = "bf16"
 OTHER_MODEL = "other_model"
+OTHER_DEFAULTS = "other_defaults"
 NOISE_FLOOR = 1e-3
 """Least logit error (nats, rms) that any two honest engines are granted."""
 HONEST_SCALES = (2.0, 4.0)
 """One emulation tells the size of honest kernel noise only roughly: it may be this many times larger as well."""
 SLACK_SIGMAS = 6 * 2**0.5 * HONEST_SCALES[-1]
 """A token outside the support by more than this many logit errors is a proof (verification.md S1)."""
+OVERLAYS: tuple[tuple[tuple[str, float], ...], ...] = (
+    OVERLAY, (("temperature", 0.7), ("top_p", 0.8), ("top_k", 20)), (("temperature", 0.2),), (("temperature", 0.6),),
+    (("temperature", 0.8),), (("temperature", 1.0),), (("temperature", 0.7), ("top_p", 0.95)), (("top_p", 0.9),),
+)  # fmt: skip
+"""Defaults in use that a page may not know of: what `other_defaults` is bet on, each with the same stake."""
 OTHER = 0
 """Text class of everything that shows no text of its own: specials, parts of a character."""
 
@@ -64,7 +70,14 @@ class Oracle:
             *(Hypothesis(f.name, f.change(honest)) for f in FAULTS.values() if f.applies(honest) and _told(f)),
             Hypothesis(OTHER_MODEL, None),
         )
+        ours = {name for overlay in OVERLAYS for name, _ in overlay}
+        self.overlays = tuple(
+            Hypothesis(f"{OTHER_DEFAULTS}/{at}", replace(honest, dropped=frozenset(ours), imposed=overlay))
+            for at, overlay in enumerate(OVERLAYS)
+        )
+        """What a request without any parameter may be sampled with instead."""
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
+        self._cut = False
         self._classes()
 
     def text_of(self, choice: Choice, ids: Sequence[int]) -> str:
@@ -75,6 +88,11 @@ class Oracle:
         unfinished = not choice.text and choice.finish_reason == "length"
         return join(choice.thought, None if unfinished else choice.text, marks)
 
+    def cut_leading(self) -> None:
+        """The endpoint cuts white space off the beginning of its texts: so what is told of a first token is less."""
+        self._cut = True
+        self._classes()
+
     def _classes(self) -> None:
         tokenizer = self.model.tokenizer
         self.index: dict[str, int] = {"": OTHER}
@@ -84,6 +102,7 @@ class Oracle:
             raw = tokenizer.token_bytes(token)
             self.id_of_bytes.setdefault(raw, token)
             text = "" if tokenizer.is_special(token) else raw.decode("utf-8", errors="replace")
+            text = text.lstrip() if self._cut else text
             if text and "\ufffd" not in text:
                 self.class_of[token] = self.index.setdefault(text, len(self.index))
         members: dict[int, list[int]] = {}

@@ -7,9 +7,10 @@ Inside the page is what both the printed and the effective range hold. What othe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from refsample.sampling.params import SamplingParams
 from refsample.spec.notation import Range, fits
 from refsample.spec.provider import EndpointSpec, ParameterSpec, ProviderSpec
 
@@ -63,6 +64,11 @@ class Page:
                 whole = "integer" in (record.types if record is not None else ())
                 value = _inside(bounds, value, 1 if whole else STEP)
         return value
+
+    def defaults(self) -> dict[str, Any]:
+        """What the page samples with where a request says nothing: its defaults that are not neutral, by our names."""
+        records = [self.record(f.name) for f in fields(SamplingParams)]
+        return {r.means: r.default for r in records if r is not None and r.default is not None}
 
     def name(self, means: str) -> str:
         """What the page, or the engine beside it, calls a field; itself where neither knows it."""

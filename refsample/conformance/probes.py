@@ -57,6 +57,8 @@ class Setting:
     """True: the prompt first lists half of the likely answers, so that penalties on the prompt show."""
     best_of: int = 1
     """The best of so many candidates is asked for, one choice at a time."""
+    defaults: bool = False
+    """Nothing is sent: the page's own defaults are the law."""
 
 
 def _fixed(**fields: Any) -> Callable[[Oracle, Context], Mapping[str, Any]]:
@@ -75,6 +77,9 @@ def _bias(oracle: Oracle, context: Context) -> Mapping[str, Any]:
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "model.draws", "model", "draws at temperature 1 follow the model", ("temperature",), _fixed(temperature=1.0)
+    ),
+    Setting(
+        "law.defaults", "law", "what is not sent is the page's default", ("temperature",), _fixed(), defaults=True
     ),
     Setting("law.temperature_low", "law", "temperature 0.6", ("temperature",), _fixed(temperature=0.6)),
     Setting("law.temperature_high", "law", "temperature 1.5", ("temperature",), _fixed(temperature=1.5)),

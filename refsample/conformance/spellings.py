@@ -71,9 +71,10 @@ Last = Literal["any", "end", "fragment"]
 class Speller:
     """Scores texts of answers under one setting, with the laws it needed kept."""
 
-    def __init__(self, oracle: Oracle, params: SamplingParams) -> None:
+    def __init__(self, oracle: Oracle, params: SamplingParams, more: Sequence[Hypothesis] = ()) -> None:
+        """`more`: hypotheses beside the oracle's own."""
         self.oracle, self.params = oracle, params
-        self.hypotheses: tuple[Hypothesis, ...] = (*oracle.nulls, *oracle.faults)
+        self.hypotheses: tuple[Hypothesis, ...] = (*oracle.nulls, *oracle.faults, *more)
         tokenizer = oracle.model.tokenizer
         ids = range(oracle.model.config.vocab_size)
         self._hidden = np.array([i >= tokenizer.vocab_size or tokenizer.is_special(i) for i in ids])  # [V]
@@ -117,7 +118,8 @@ class Speller:
             if honest <= 0.0:
                 honest, proof = IMPOSSIBLE, f"{text[:SPAN]!r} answers ...{context.text[-40:]!r} with probability 0"
         nulls = {h.name: upper[h.name] for h in self.oracle.nulls if h.name != HONEST}
-        return Odds(honest, {h.name: lower[h.name] for h in self.oracle.faults}, nulls, proof)
+        faults = {h.name: lower[h.name] for h in self.hypotheses[len(self.oracle.nulls) :]}
+        return Odds(honest, faults, nulls, proof)
 
     def _search(self, prompt: tuple[int, ...], wanted: bytes, last: Last) -> tuple[Floats, Floats]:
         """(probability found, probability of what was left aside) [J] of texts that are `wanted` and then `last`."""

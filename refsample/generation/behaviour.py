@@ -15,8 +15,14 @@ from refsample.spec.types import Semantics
 FLAWS: Final = (
     "eos_not_counted", "usage_first_choice", "role_chunk_missing", "done_missing", "logprobs_shape_swapped",
     "top_logprobs_n", "best_of_ignored", "unknown_model_accepted", "bound_not_enforced", "greedy_n_refused",
+    "other_defaults",
 )  # fmt: skip
 """Ways in which a server can break the contract of its API while its sampling is right."""
+
+
+OVERLAY: Final = (("temperature", 0.6), ("top_p", 0.95), ("top_k", 20))
+"""What a server with the flaw other_defaults samples with where a request sends none of these (Qwen3's
+generation_config.json)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,142 @@
+"""Do the penalties act, and as they should? Greedy text under a strong penalty against the reference's own.
+
+Draws of one token tell nothing of penalties on the output, for there is none yet. Along a greedy text they do: the
+reference looks for a prompt where the penalised text parts from the plain one and no decision on the way is close, so
+that honest kernel noise cannot turn it. What an endpoint then says is the one text, the other, or neither.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from refsample.conformance.act import Act, Seen, refusal
+from refsample.conformance.contract import first
+from refsample.conformance.oracle import HONEST, Oracle
+from refsample.conformance.page import Kind, Page
+from refsample.conformance.probes import Prompts
+from refsample.conformance.session import Session
+from refsample.generation.decode import generate_events
+from refsample.generation.sequence import GenerationParams
+from refsample.sampling.params import SamplingParams
+
+STRONG = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "repetition_penalty": 1.8}
+FAULT = {
+    "presence_penalty": "penalties_ignored",
+    "frequency_penalty": "penalties_ignored",
+    "repetition_penalty": "repetition_penalty_ignored",
+}
+LENGTH = 32
+LEAD = 0.1
+"""Nats by which every greedy decision on the way has to lead: several times the noise of honest kernels, and more than
+one prompt is asked where they can be had."""
+FORKS = 3
+THINGS = (
+    "animals", "colours", "fruits", "birds", "names", "numbers", "cities", "trees", "flowers", "tools", "vegetables",
+    "friends", "days", "words", "countries", "rivers",
+)  # fmt: skip
+FORMS: Mapping[Kind, tuple[str, ...]] = {
+    "chat": ("List five {}.", "Write a list of {}.", "Name ten {}.", "Tell me some {}, one a line."),
+    "completions": ("A list of {}:\n-", "Here are ten {}:\n1.", "The {} are:", "My {}, one a line:\n"),
+}
+"""Lists repeat themselves, which is what penalties are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fork:
+    """A prompt where the penalty shows: both texts to where they part, and the penalised one as far as it is sure."""
+
+    prompt: str
+    plain: str
+    bent: str
+    sure: str
+
+    def vote(self, text: str) -> str:
+        """Which of the two texts an answer is: bent, plain or neither."""
+        said = text.strip()
+        return "bent" if said.startswith(self.sure) else "plain" if said.startswith(self.plain) else "neither"
+
+
+def penalty_acts(oracle: Oracle | None) -> tuple[Act, ...]:
+    """One act for each penalty; without a reference nobody knows what the text should be."""
+    return tuple(_act(name, oracle) for name in STRONG)
+
+
+def _act(name: str, oracle: Oracle | None) -> Act:
+    def see(session: Session, page: Page) -> Seen:
+        if oracle is None:
+            return "unknown", "no reference whose text could be compared"
+        return _see(session, page, oracle, name)
+
+    return Act(name, see, fault=FAULT[name])
+
+
+def _see(session: Session, page: Page, oracle: Oracle, name: str) -> Seen:
+    """The votes of a few prompts. Neither text counts only where the plain one is the reference's."""
+    kind, value = page.kind, page.near(name, STRONG[name])
+    votes, said, fields = Counter[str](), "", session.greedy(kind, LENGTH)
+    for fork in islice(_forks(session, oracle, kind, {name: value}), FORKS):
+        exchange, answer = session.ask(kind, fork.prompt, **{**fields, name: value})
+        choice = first(answer)
+        if choice is None:
+            return refusal(exchange)
+        vote = fork.vote(choice.text)
+        if vote == "neither":
+            plain = first(session.ask(kind, fork.prompt, **fields)[1])
+            vote = vote if plain is not None and fork.vote(plain.text) == "plain" else "another model's"
+        votes[vote] += 1
+        said = f"{value} after {fork.prompt!r} gave {choice.text[:40]!r}, the reference {fork.sure[:40]!r}"
+    if not votes or votes["another model's"] == votes.total():
+        return "unknown", said or f"no greedy text of the reference shows {name} {value}"
+    if votes["bent"] > votes.total() // 2:
+        return "honoured", said
+    return ("dropped" if votes["plain"] > votes.total() // 2 else "different"), said
+
+
+def _forks(session: Session, oracle: Oracle, kind: Kind, penalty: Mapping[str, Any]) -> Iterator[_Fork]:
+    """Prompts that show a penalty, in an order of the run's own."""
+    prompts = Prompts(oracle, kind, session.seed, "penalties")
+    texts = [form.format(thing) for form in FORMS[kind] for thing in THINGS]
+    random.Random(f"refsample penalties {session.seed}").shuffle(texts)
+    for text in texts:
+        fork = _fork(oracle, text, prompts.ids(text), penalty)
+        if fork is not None:
+            yield fork
+
+
+def _fork(oracle: Oracle, prompt: str, ids: tuple[int, ...], penalty: Mapping[str, Any]) -> _Fork | None:
+    """The prompt, if the penalty turns its greedy text where both texts are sure."""
+    plain, bent = (_path(oracle, ids, values) for values in ({}, penalty))
+    parted = next((t for t, (a, b) in enumerate(zip(plain, bent, strict=False)) if a != b), None)
+    if parted is None:
+        return None
+    sure = _sure(oracle, ids, bent, penalty)
+    if sure <= parted or _sure(oracle, ids, plain[: parted + 1], {}) <= parted:
+        return None
+    shown = [oracle.model.tokenizer.decode(path, skip_special=True).strip() for path in (
+        plain[: parted + 1], bent[: parted + 1], bent[:sure])]  # fmt: skip
+    told = "\ufffd" not in "".join(shown) and not shown[0].startswith(shown[1]) and not shown[1].startswith(shown[0])
+    return _Fork(prompt, *shown) if told else None
+
+
+def _path(oracle: Oracle, ids: tuple[int, ...], penalty: Mapping[str, Any]) -> list[int]:
+    """The reference's greedy tokens."""
+    params = GenerationParams(sampling=SamplingParams(temperature=0.0, **penalty), max_tokens=LENGTH)
+    return [event.token_id for event in generate_events(oracle.model, [ids], params, oracle.honest)]
+
+
+def _sure(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], penalty: Mapping[str, Any]) -> int:
+    """How many tokens of a greedy path were taken with a lead of LEAD, the logits being those after the penalty."""
+    rows = oracle.all_logits((*ids, *path), HONEST)[len(ids) - 1 :]  # [T + 1, V]
+    params = SamplingParams(temperature=1.0, **penalty)
+    for t in range(len(path)):
+        best = np.sort(oracle.distribution(rows[t], params, oracle.honest, ids, path[:t]).probs)[-2:]
+        if best[0] > 0 and np.log(best[1] / best[0]) < LEAD:
+            return t
+    return len(path)
