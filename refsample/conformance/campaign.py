@@ -35,6 +35,8 @@ THRESHOLDS: Mapping[str, float] = {"model": math.log(250.0), "law": math.log(250
 ALPHA = 0.01
 """Chance, at most, that an honest endpoint is called inconsistent by the statistical checks."""
 EXCLUDED = -math.log(100.0)
+SURE = 0.99
+"""Posterior from which on the fault that explains what was found says which area it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report
     verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
     explained = {area for area in differs if home != area and differs.get(home or "", False)}
     verdicts |= {area: "inconsistent" for area in differs if differs[area] and area not in explained}
+    if home is not None and "inconsistent" in verdicts.values() and faults[0].posterior > SURE:
+        verdicts[home] = "inconsistent"  # a law, say, whose breach an act on a greedy text has shown
     return _assemble(session, plan, findings, checks, verdicts)
 
 

@@ -114,11 +114,11 @@ def test_what_a_page_can_show_follows_from_its_fields() -> None:
     cannot = {
         "visioncraft": {"min_p_ignored", "logit_bias_ignored", "best_of_ignored", "stop_text_kept", "seed_ignored",
                         "usage_first_choice", "logprobs_shape_swapped", "top_logprobs_n", "greedy_n_refused",
-                        "logprobs_after_temperature"},
+                        "logprobs_after_temperature", "choices_copied"},
         "novita": {"stop_text_kept", "role_chunk_missing"},  # its page says that the stop text is kept
         "empower": {"top_k_ignored", "min_p_ignored", "logit_bias_ignored", "best_of_ignored", "stop_text_kept",
                     "seed_ignored", "logprobs_shape_swapped", "top_logprobs_n", "logprobs_after_temperature",
-                    "greedy_n_refused"},  # its engine, vLLM, is known to refuse that
+                    "repetition_penalty_ignored", "greedy_n_refused"},  # its engine, vLLM, is known to refuse that
         "openai": set(),
     }  # fmt: skip
     for name, hidden in cannot.items():
