@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from refsample import __version__
 from refsample.api.catalog import resolve as resolve_model
@@ -21,13 +20,11 @@ from refsample.api.validate import parse, sent_model
 from refsample.errors import ParameterError, RequestTimeoutError
 from refsample.generation.behaviour import OVERLAY, Behaviour
 from refsample.generation.decode import Events, generate_events
-from refsample.generation.prefill import rows_of
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
 from refsample.spec.provider import EndpointSpec, ProviderSpec
 from refsample.text.reasoning import Marks, find_marks
-from refsample_kernels.softmax import log_softmax
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
@@ -76,6 +73,13 @@ class Choice:
     finish_reason: str = "length"  # of a choice that may not hold a single token, or ran out of time
     stop_reason: str | int | None = None
     """The stop string or stop id that ended it."""
+    raw: float = 0.0
+    """Sum of the tokens' raw logprobs, where choices are ranked."""
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean raw logprob of the tokens, whatever stage the behaviour reports; without a token the worst."""
+        return self.raw / len(self.token_ids) if self.token_ids else -math.inf
 
     @property
     def text(self) -> str:
@@ -126,7 +130,8 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     marks = _marks(model, request, behaviour, prompts[0])
     if marks is not None and params.grammar is not None:
         params = replace(params, grammar=after_thought(params.grammar, marks))
-    events = generate_events(model, prompts, replace(params, n=request.best_of), behaviour)
+    drawn = replace(params, n=request.best_of, ranked=request.best_of > asked.n)
+    events = generate_events(model, prompts, drawn, behaviour)
     endpoint = request.endpoint
     return Job(
         model=model,
@@ -196,8 +201,7 @@ def fingerprint(model: Model, behaviour: Behaviour) -> str:
 def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
     """The choices to answer with, by index (prompt by prompt).
 
-    With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties. What
-    there is no time to rank comes last, where the provider's page gives the text so far.
+    With best_of > n: the n of highest mean raw logprob, the end token included, best first; the earlier wins ties.
     """
     drawn = job.params.n
     choices = [Choice(index // drawn) for index in range(len(job.prompts) * drawn)]
@@ -205,6 +209,7 @@ def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
         choice = choices[event.prompt_index * drawn + event.choice]
         choice.texts.append(event.text)
         choice.token_ids.append(event.token_id)
+        choice.raw += 0.0 if event.raw_logprob is None else event.raw_logprob
         if event.logprobs is not None:
             choice.logprobs.append(event.logprobs)
         if event.finish_reason is not None:
@@ -216,16 +221,6 @@ def collect(job: Job, events: Iterable[TokenEvent]) -> list[Choice]:
     for start in range(0, len(choices), drawn):
         candidates = choices[start : start + drawn]
         if "best_of_ignored" not in job.behaviour.flaws:
-            candidates = sorted(candidates, key=lambda choice: -_mean_logprob(job, choice))
+            candidates = sorted(candidates, key=lambda choice: -choice.mean_logprob)
         best.extend(candidates[:wanted])
     return best
-
-
-def _mean_logprob(job: Job, choice: Choice) -> float:
-    """Mean raw logprob of a choice's tokens, whatever stage the behaviour reports; no token or no time: the worst."""
-    if not choice.token_ids or not goes_on(job):
-        return -np.inf
-    prompt = job.prompts[choice.prompt_index]
-    rows = rows_of(job.model.transformer_for(job.behaviour.precision), prompt, choice.token_ids)
-    pairs = zip(rows, choice.token_ids, strict=True)
-    return float(np.mean([log_softmax(row.astype(np.float64))[token] for row, token in pairs]))

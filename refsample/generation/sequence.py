@@ -35,6 +35,8 @@ class GenerationParams:
     """None, or -1 as several APIs write it: a fresh one from the operating system, given back in the result."""
     logprobs: int | None = None
     """Number of alternatives to report beside the drawn token; 0: only that one; None: nothing."""
+    ranked: bool = False
+    """True: every event brings the drawn token's raw logprob, by which candidates are ranked."""
     grammar: Grammar | None = None
     """What the text has to be; every token that cannot lead there is masked."""
     prediction: tuple[int, ...] = ()
@@ -50,7 +52,7 @@ class GenerationParams:
         object.__setattr__(self, "prediction", guess)
         if not isinstance(self.grammar, Grammar | None):
             raise ParameterError("grammar", self.grammar, "must be a refsample.generation.constrain.Grammar")
-        for name in ("include_stop", "ignore_eos", "skip_special"):
+        for name in ("include_stop", "ignore_eos", "skip_special", "ranked"):
             if not isinstance(getattr(self, name), bool):
                 raise ParameterError(name, getattr(self, name), "must be true or false")
         object.__setattr__(self, "min_tokens", integer("min_tokens", self.min_tokens, 0))
@@ -97,6 +99,8 @@ class TokenEvent:
     finish_reason: FinishReason | None
     """Set in the last event of a choice, which also brings the text that was held back."""
     stop_reason: str | int | None
+    raw_logprob: float | None = None
+    """From the model's own logits, whatever stage `logprobs` are of; None unless choices are ranked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ requests, nor a prediction, nor asking for logprobs can change it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -55,8 +55,8 @@ class Choice:
     output: list[int]
     cache: Cache | None = None
 
-    def take(self, token_id: int, logprobs: TokenLogprobs | None, ends: bool) -> TokenEvent:
-        """Append a token. `ends`: nothing may follow it, by the grammar."""
+    def take(self, token_id: int, logprobs: TokenLogprobs | None, ends: bool, raw: float | None) -> TokenEvent:
+        """Append a token. `ends`: the grammar lets nothing follow. `raw`: its logprob, where choices are ranked."""
         step = self.follower.push(token_id, ends)
         self.output.append(token_id)
         self.draft.follow(self.output)
@@ -69,6 +69,7 @@ class Choice:
             logprobs=logprobs,
             finish_reason=step.finish_reason,
             stop_reason=step.stop_reason,
+            raw_logprob=raw,
         )
 
 
@@ -152,6 +153,7 @@ class Work:
         law = self._law(logits, self._prompts[p], (), state)
         ids = draws(law.probs, self._uniforms(range(self.params.n), 0)).tolist()  # [n]
         facts = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}
+        raw = self._raw(law, set(ids))
         stops = replace(self._stops, limit=self._limits[p])
         for index, token_id in enumerate(ids):
             detokenizer = Detokenizer(
@@ -163,7 +165,7 @@ class Work:
                 Draft(self._prediction), own, [],
             )  # fmt: skip
             self._drafts.append(choice.draft)
-            event = choice.take(token_id, facts[token_id], self._ends(choice, token_id))
+            event = choice.take(token_id, facts[token_id], self._ends(choice, token_id), raw.get(token_id))
             if event.finish_reason is None:
                 choice.cache = cache  # of the prompt alone; forked once it is known who goes on
                 self.live.append(choice)
@@ -207,7 +209,8 @@ class Work:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
             law = self._law(row, choice.prompt, choice.output, choice.state)
             token_id = draw(law.probs, u)
-            event = choice.take(token_id, self._logprobs(law, token_id), self._ends(choice, token_id))
+            raw = self._raw(law, {token_id}).get(token_id)
+            event = choice.take(token_id, self._logprobs(law, token_id), self._ends(choice, token_id), raw)
             yield event
             if event.finish_reason is not None:
                 return True
@@ -253,6 +256,11 @@ class Work:
     def _logprobs(self, law: Distribution, token_id: int) -> TokenLogprobs | None:
         wanted = self.params.logprobs
         return None if wanted is None else token_logprobs(law, token_id, wanted, self.semantics)
+
+    def _raw(self, law: Distribution, ids: Set[int]) -> dict[int, float]:
+        """The raw logprob of each of `ids`, where choices are ranked by it."""
+        values = law.raw_logprobs if self.params.ranked else None
+        return {} if values is None else {token_id: float(values[token_id]) for token_id in ids}
 
 
 def _fed(choice: Choice) -> tuple[int, ...]:

@@ -25,7 +25,6 @@ from refsample.errors import ParameterError
 from refsample.generation.batch import Batcher, Ticket
 from refsample.generation.decode import Events
 from refsample.generation.model import Model
-from refsample.generation.prefill import rows_of
 from refsample.generation.work import Work
 from refsample.spec.provider import provider, providers
 from refsample.spec.schemas import answer_schema
@@ -95,32 +94,6 @@ def test_hanging_up_stops_the_work(model: Model, streamed: bool) -> None:
             watched.gate.set()
         assert until(watched.idle) and watched.unfinished()
         assert client.get("/health", timeout=30).status_code == 200
-
-
-def test_hanging_up_while_candidates_are_ranked(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, noticed, passes = threading.Event(), threading.Event(), threading.Semaphore(0)
-    stop = Flow.stop
-
-    def gated(*args: Any) -> Any:
-        passes.release()
-        assert gate.wait(PATIENCE)
-        return rows_of(*args)
-
-    def stopped(flow: Flow) -> None:
-        stop(flow)
-        noticed.set()
-
-    monkeypatch.setattr("refsample.api.answer.rows_of", gated)
-    monkeypatch.setattr(Flow, "stop", stopped)
-    app = create_app({"tiny": model})
-    with LocalServer(app) as url, httpx2.Client(base_url=url) as leaving, ThreadPoolExecutor(1) as pool:
-        body = {**ONCE, "max_tokens": 2, "best_of": 5}
-        pending = pool.submit(leaving.post, "/v1/completions", json=body, timeout=httpx2.Timeout(30, read=2))
-        assert passes.acquire(timeout=PATIENCE)
-        assert isinstance(pending.exception(PATIENCE), httpx2.TimeoutException) and noticed.wait(PATIENCE)
-        gate.set()
-        assert until(lambda: app.state.shared.waiters.borrowed_tokens == 0)
-    assert not passes.acquire(blocking=False), "another candidate was ranked for nobody"
 
 
 @pytest.mark.parametrize("streamed", [False, True])
