@@ -45,6 +45,8 @@ class Target:
     """What may be sent to each kind of route, as the provider's file has it."""
     models_path: str = "/v1/models"
     kinds: tuple[Kind, ...] = ()
+    silent: Mapping[Kind, Exchange] = field(default_factory=dict)
+    """Routes of the page that gave no answer that can be read, and what they gave."""
     choices: int = 1
     top_logprobs: Mapping[Kind, int | None] = field(default_factory=dict)
     """Most alternatives a kind returns; None: no logprobs."""
@@ -230,6 +232,7 @@ def discover(session: Session) -> None:
     target = session.target
     found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.pages}
     target.kinds = tuple(kind for kind in found if read_answer(found[kind]) is not None)
+    target.silent = {kind: exchange for kind, exchange in found.items() if kind not in target.kinds}
     if not target.kinds:
         said = "; ".join(f"{target.path(kind)}: {error_text(found[kind])}" for kind in found)
         raise EndpointError(f"{session.endpoint.url} answers no completion for model {target.model!r}: {said}")
