@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from refsample.conformance.boundary import BOUNDARY_CHECKS
 from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED, ContractCheck, may_want, sign
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.facts import FACT_CHECKS, silent_routes
@@ -29,7 +30,7 @@ def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Findin
     target = session.target
     yield from silent_routes(session, only)
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *FACT_CHECKS, *REQUEST_CHECKS):
+        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *FACT_CHECKS, *REQUEST_CHECKS, *BOUNDARY_CHECKS):
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):
