@@ -156,12 +156,13 @@ class Session:
     def fresh_seed(self) -> int:
         return self._rng.randrange(2**31)
 
-    def curl_models(self) -> str:
-        """A command that asks for the models again, with the key from the variable KEY where a header may hold it."""
+    def curl_bare(self, method: str, path: str) -> str:
+        """A command that sends a request without a body, with the key from the variable KEY where a header holds it."""
         page = self.target.pages[self.target.kinds[0]]
         headers = (a for a in page.provider.auth if a.place == "header")
         shown = [f'-H "{a.name}: {a.scheme + " " if a.scheme else ""}$KEY" ' for a in headers][:1]
-        return f"curl -s {''.join(shown)}{shlex.quote(self.endpoint.url + self.target.models_path)}"
+        verb = "" if method == "GET" else f"-X {method} "
+        return f"curl -s {verb}{''.join(shown)}{shlex.quote(self.endpoint.url + path)}"
 
     def curl(self, kind: Kind, body: Mapping[str, Any]) -> str:
         """A command that repeats a request, with the key from the variable KEY where the page wants one."""
