@@ -61,7 +61,7 @@ def _chosen(record: ParameterSpec, page: Page) -> Iterator[Case]:
     """The few cases that are worth a request: each kind of mistake once, each kind of legal extreme once."""
     found, kinds = _settled(record), {*record.types, *record.printed_types}
     numeric = bool({"integer", "number"} & kinds)
-    yield from (c for c in found if c.accepted is False and c.why in ("absent", "null", "no character"))
+    yield from (c for c in found if c.accepted is False and c.why == "absent")
     yield from (c for c in found if c.accepted is True and c.why == "null" and record.required)
     if not numeric:
         wrong = [c for c in found if c.why == "wrong type"]

@@ -34,7 +34,7 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "stream": ("contract.{kind}.stream", "contract.{kind}.stream_type"),
     "stream_options": ("contract.{kind}.stream_usage_place",),
     "stream_options.include_usage": ("contract.{kind}.stream_usage_place",),
-    "model": ("contract.models",),
+    "model": ("contract.models", "contract.{kind}.model_name"),
     "prompt": ("contract.{kind}.shape*",),
     "messages": ("contract.{kind}.shape*",),
 }

@@ -84,9 +84,9 @@ def a_choice(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("spec", "field", "mend", "said"), [
-    ("nebius", "chat.boundary.stop", fewer_stops, "'<4>'] gave an answer"),
+    ("scale", "completions.boundary.stop", fewer_stops, "'<4>'] gave an answer"),
     ("novita", "completions.boundary.logit_bias", clipped, "{'5': -101} gave an answer; {'5': 101} gave an answer"),
-    ("visioncraft", "chat.boundary.model", any_model, "absent gave an answer; None gave an answer"),
+    ("visioncraft", "chat.boundary.model", any_model, "absent gave an answer; 7 gave an answer"),
     ("scale", "completions.boundary.prompt", a_prompt, "absent gave an answer"),
     ("empower", "chat.boundary.ignore_eos", without("ignore_eos", bool), "'text' gave an answer"),
     ("scale", "completions.boundary.response_format", without("response_format", dict), "'text' gave an answer"),
