@@ -15,6 +15,7 @@ from typing import Any
 
 from refsample.conformance.acts import act_findings
 from refsample.conformance.evidence import Evidence, log_e_value, posterior, total_gains
+from refsample.conformance.facts import prompt_findings
 from refsample.conformance.faults import FAULTS
 from refsample.conformance.identity import STAGE, identity_findings
 from refsample.conformance.law import DECIDED, SUSPECT, law_findings
@@ -78,6 +79,8 @@ def run(session: Session, oracle: Oracle | None, plan: Plan, on_check: Callable[
 def _findings(session: Session, oracle: Oracle | None, plan: Plan) -> Iterator[Finding]:
     kind = session.target.kinds[0]
     yield from contract_findings(session, plan.only)
+    if oracle is not None:
+        yield from prompt_findings(session, oracle, plan.only)
     yield from act_findings(session, oracle, plan.only)
     if plan.wanted(SEED.id):
         yield seed_finding(session, oracle, kind)

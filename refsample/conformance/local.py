@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,12 +42,15 @@ class LocalEndpoint:
             elif method == "POST" and path in self._routes:
                 text, kind = self._answer(self._routes[path], dict(body or {}))
             else:
-                status, answer = failure("unknown_path", f"{method} {path} is not served", self._spec)
+                served = path in self._routes or path and path == self._spec.models_path
+                status, answer = failure(
+                    "method" if served else "unknown_path", f"{method} {path} is not served", self._spec
+                )
                 text = json.dumps(answer)
         except RefsampleError as error:
             status, answer = error_body(error, self._spec)
             text = json.dumps(answer)
-        return Exchange(method, path, body, status, kind, text)
+        return Exchange(method, path, body, status, kind, text, at=int(time.time()))
 
     def _answer(self, endpoint: EndpointSpec, body: dict[str, Any]) -> tuple[str, str]:
         job = ready(self._models, body, self._spec, endpoint, self._behaviour, strict=self._strict)

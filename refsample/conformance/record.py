@@ -26,6 +26,7 @@ _EXCHANGE: Mapping[str, tuple[type, ...]] = {
     "content_type": (str,),
     "text": (str,),
     "attempts": (int,),
+    "at": (int, type(None)),
 }
 _SETTINGS: Mapping[str, tuple[type, ...]] = {
     "model": (str, type(None)),

@@ -10,8 +10,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from refsample.conformance.boundary import BOUNDARY_CHECKS
 from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED, ContractCheck, may_want, sign
 from refsample.conformance.evidence import Evidence
+from refsample.conformance.facts import FACT_CHECKS, silent_routes
+from refsample.conformance.failures import failed_as, unknown_places
 from refsample.conformance.page import Kind, Page
 from refsample.conformance.report import Check, Finding, Note, Status, finding
 from refsample.conformance.reported import REPORTED_CHECKS
@@ -26,14 +29,17 @@ LARGEST = 2**53
 def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Finding]:
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     target = session.target
+    yield from silent_routes(session, only)
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
+        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *FACT_CHECKS, *REQUEST_CHECKS, *BOUNDARY_CHECKS):
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):
         yield _models(session)
-    if may_want(only, "contract.unknown_model"):
-        yield _unknown_model(session)
+    if any(may_want(only, f"contract.{name}") for name in ("unknown_model", "unknown_model_error")):
+        yield from _unknown_model(session)
+    if any(may_want(only, f"contract.{name}") for name in ("unknown_path", "method")):
+        yield from unknown_places(session, target.pages[target.kinds[0]])
 
 
 def check_edges(session: Session, page: Page) -> Iterator[Finding]:
@@ -147,6 +153,8 @@ def _bodies(refusals: Sequence[Exchange], page: Page, evidence: Evidence) -> Ite
     whole = sum(isinstance(e, dict) and all(key in e for key in keys) for e in inner)
     title, said = f"{page.kind}: error objects have {', '.join(keys)}", f"{whole} of {len(bodies)} refusals"
     yield finding(f"contract.{page.kind}.error_param", "contract", title, whole == len(bodies), said, None)
+    title = f"{page.kind}: bad values fail as such"
+    yield failed_as(f"contract.{page.kind}.error_words", title, "invalid", refusals, page, None)
 
 
 def _must_refuse(
@@ -181,10 +189,10 @@ def _models(session: Session) -> Finding:
     names = model_names(exchange.json())
     title, said = f"{path} lists the model", f"HTTP {exchange.status}, {names[:5]}"
     right = session.target.model in names
-    return finding("contract.models", "contract", title, right, said, session.curl_models())
+    return finding("contract.models", "contract", title, right, said, session.curl_bare("GET", path))
 
 
-def _unknown_model(session: Session) -> Finding:
+def _unknown_model(session: Session) -> Iterator[Finding]:
     kind = session.target.kinds[0]
     body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
     exchange = session.post(kind, body)
@@ -193,10 +201,13 @@ def _unknown_model(session: Session) -> Finding:
     notes = (Note(kind, "model", "honoured" if fine else "different", f"an unknown one: {_outcome(exchange)}"),)
     curl = session.curl(kind, body)
     found = finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), curl, evidence=evidence)
-    return Finding(found.check, evidence, notes)
+    yield Finding(found.check, evidence, notes)
+    if exchange.status != 200:
+        title, page = "an unknown model fails as such", session.target.pages[kind]
+        yield failed_as("contract.unknown_model_error", title, "unknown_model", [exchange], page, curl)
 
 
 REQUEST_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (
     (check_edges, ("echo", "max_tokens_zero", "unknown_fields", "best_of")),
-    (check_validation, ("validation.*", "validation", "error_body", "error_param")),
+    (check_validation, ("validation.*", "validation", "error_body", "error_param", "error_words")),
 )

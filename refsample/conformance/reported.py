@@ -119,9 +119,10 @@ def check_stream(session: Session, page: Page) -> Iterator[Finding]:
         yield finding(check, "contract", title, same, said, curl)
     records, name = page.endpoint.chunk, f"{kind}: fields of a stream's chunks"
     yield from wrong_fields(f"contract.{kind}.chunk", name, _chunk_errors(exchange, records), curl)
-    title, said = f"{kind}: a stream ends with [DONE]", "[DONE] seen" if streamed.done else "no [DONE] at the end"
+    title, ends = f"{kind}: a stream ends with one [DONE]", exchange.events().count("[DONE]")
+    said = f"{ends} [DONE] seen" if streamed.done else "no [DONE] at the end"
     evidence = sign("done_missing", not streamed.done, streamed.done)
-    yield finding(f"{check}_done", "contract", title, streamed.done, said, curl, evidence=evidence)
+    yield finding(f"{check}_done", "contract", title, streamed.done and ends == 1, said, curl, evidence=evidence)
     yield from _role(streamed, page, curl)
     if asks_usage:
         yield from _usage(plain, streamed, kind, curl)

@@ -45,6 +45,8 @@ class Target:
     """What may be sent to each kind of route, as the provider's file has it."""
     models_path: str = "/v1/models"
     kinds: tuple[Kind, ...] = ()
+    silent: Mapping[Kind, Exchange] = field(default_factory=dict)
+    """Routes of the page that gave no answer that can be read, and what they gave."""
     choices: int = 1
     top_logprobs: Mapping[Kind, int | None] = field(default_factory=dict)
     """Most alternatives a kind returns; None: no logprobs."""
@@ -154,12 +156,13 @@ class Session:
     def fresh_seed(self) -> int:
         return self._rng.randrange(2**31)
 
-    def curl_models(self) -> str:
-        """A command that asks for the models again, with the key from the variable KEY where a header may hold it."""
+    def curl_bare(self, method: str, path: str) -> str:
+        """A command that sends a request without a body, with the key from the variable KEY where a header holds it."""
         page = self.target.pages[self.target.kinds[0]]
         headers = (a for a in page.provider.auth if a.place == "header")
         shown = [f'-H "{a.name}: {a.scheme + " " if a.scheme else ""}$KEY" ' for a in headers][:1]
-        return f"curl -s {''.join(shown)}{shlex.quote(self.endpoint.url + self.target.models_path)}"
+        verb = "" if method == "GET" else f"-X {method} "
+        return f"curl -s {verb}{''.join(shown)}{shlex.quote(self.endpoint.url + path)}"
 
     def curl(self, kind: Kind, body: Mapping[str, Any]) -> str:
         """A command that repeats a request, with the key from the variable KEY where the page wants one."""
@@ -230,6 +233,7 @@ def discover(session: Session) -> None:
     target = session.target
     found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.pages}
     target.kinds = tuple(kind for kind in found if read_answer(found[kind]) is not None)
+    target.silent = {kind: exchange for kind, exchange in found.items() if kind not in target.kinds}
     if not target.kinds:
         said = "; ".join(f"{target.path(kind)}: {error_text(found[kind])}" for kind in found)
         raise EndpointError(f"{session.endpoint.url} answers no completion for model {target.model!r}: {said}")

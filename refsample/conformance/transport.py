@@ -10,7 +10,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from refsample.errors import EndpointError, MissingExtraError, ParameterError, RecordError
@@ -56,6 +57,8 @@ class Exchange:
     content_type: str
     text: str
     attempts: int = 1
+    at: int | None = field(default=None, compare=False)
+    """Unix time of the answer: as its Date header says, else by the clock here; None where nobody looked."""
 
     def json(self) -> Any:
         """The answer as JSON, or None where it is not JSON."""
@@ -168,7 +171,8 @@ class HttpEndpoint:
         # Not response.text: JSON and event streams are UTF-8, and the charset of a header may name any codec.
         text = response.content.decode("utf-8", "replace")
         kind = response.headers.get("content-type", "").split(";")[0].strip()
-        return Exchange(method, path, body, response.status_code, kind, text, attempt)
+        at = _time_of(response.headers.get("date"))
+        return Exchange(method, path, body, response.status_code, kind, text, attempt, at)
 
     def close(self) -> None:
         self._client.close()
@@ -178,6 +182,14 @@ def _retry_after(header: str | None, attempt: int) -> float:
     """Seconds to wait: the server's own figure where it gives one in seconds, else 1, 2, 4, ..."""
     given = header is not None and header.isascii() and header.isdigit()
     return float(header or 0) if given else float(2 ** (attempt - 1))
+
+
+def _time_of(date: str | None) -> int:
+    """Unix time of a Date header, else of now."""
+    try:
+        return int(parsedate_to_datetime(date).timestamp()) if date else int(time.time())
+    except (ValueError, OverflowError):
+        return int(time.time())
 
 
 class Recorder:

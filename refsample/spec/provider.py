@@ -77,8 +77,10 @@ def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
         for name in section:
             if name not in wanted:
                 raise SpecError(f"{where}: unknown key {key}.{name}")
+        usual = {"printed": "nothing"} if cls is Failure else {}
+        told = {name: {**usual, **entry} if isinstance(entry, dict) else entry for name, entry in section.items()}
         built[key] = MappingProxyType(
-            {name: from_table(cls, section.get(name), f"{where} [{key}.{name}]") for name in wanted}
+            {name: from_table(cls, told.get(name), f"{where} [{key}.{name}]") for name in wanted}
         )
     for name, reading in built["behaviours"].items():
         for value in (reading.printed, reading.effective):

@@ -177,6 +177,8 @@ class Failure:
     status: int
     type: str
     code: str
+    printed: Literal["nothing", "status", "words"]
+    """What of it the page itself has: nothing (it is inferred), the status, or its words (type, code) as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

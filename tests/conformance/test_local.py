@@ -38,7 +38,7 @@ def test_a_chat_as_a_stream(tiny: Model) -> None:
     ("method", "path", "body", "status", "code"),
     [
         ("POST", "/v1/embeddings", {}, 404, "unknown_url"),
-        ("GET", "/v1/completions", None, 404, "unknown_url"),
+        ("GET", "/v1/completions", None, 405, "method_not_supported"),
         ("POST", "/v1/completions", {**ONCE, "model": "gpt-4"}, 404, "model_not_found"),
         ("POST", "/v1/completions", {"prompt": "x"}, 400, "missing_required_parameter"),
         ("POST", "/v1/completions", {**ONCE, "model": None}, 400, "invalid_type"),

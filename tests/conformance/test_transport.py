@@ -5,6 +5,7 @@ import math
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +19,7 @@ from refsample.conformance.transport import (
     HttpEndpoint,
     Recorder,
     Recording,
+    _time_of,
     base_of,
     parse_json,
 )
@@ -67,8 +69,14 @@ def test_a_busy_answer_is_tried_again_and_the_key_is_not_recorded(busy: str) -> 
     endpoint.close()
     assert (exchange.status, exchange.attempts, exchange.content_type) == (200, 2, "application/json")
     assert exchange.json() == {"prompt": "é"}
+    assert exchange.at is not None and abs(exchange.at - time.time()) < 60  # its Date header
     assert SEEN == [("/v1/completions", "Bearer very-secret")] * 2
     assert "very-secret" not in repr(recorder.exchanges)
+
+
+def test_the_time_of_an_answer_is_its_date_else_now() -> None:
+    assert _time_of("Sun, 06 Nov 1994 08:49:37 GMT") == 784111777
+    assert all(abs(_time_of(odd) - time.time()) < 60 for odd in (None, "", "yesterday"))
 
 
 @pytest.mark.parametrize("ended_by", ["end of stream", "reset"])
