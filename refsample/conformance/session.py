@@ -196,7 +196,8 @@ def error_text(exchange: Exchange) -> str:
     """What a refusal says, on one line."""
     message = error_message(exchange.json())
     head = f"HTTP {exchange.status}" if exchange.status else "no answer"
-    return f"{head}: {str(message or exchange.text)[:160]}".replace("\n", " ")
+    joint = " " if 300 <= exchange.status < 400 and exchange.text.startswith("to ") else ": "
+    return f"{head}{joint}{str(message or exchange.text)[:160]}".replace("\n", " ")
 
 
 def error_message(body: Any) -> Any:
