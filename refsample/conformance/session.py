@@ -85,7 +85,11 @@ class Session:
     @property
     def exhausted(self) -> bool:
         """True once the token budget given by the user is spent."""
-        return self._max_tokens is not None and self.tokens >= self._max_tokens
+        return not self.affords(1)
+
+    def affords(self, tokens: int) -> bool:
+        """Whether so many more output tokens are within the budget."""
+        return self._max_tokens is None or self.tokens + tokens <= self._max_tokens
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
         exchange = self.endpoint.send(method, path, body)
@@ -227,23 +231,31 @@ def model_names(body: Any) -> list[str]:
 
 
 def discover(session: Session) -> None:
-    """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead."""
+    """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead.
+
+    What the token budget does not reach is not asked, and counts as not there.
+    """
     target = session.target
-    found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.pages}
+    found: dict[Kind, Exchange] = {}
+    for kind in target.pages:
+        if not found or not session.exhausted:
+            found[kind] = session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0]
     target.kinds = tuple(kind for kind in found if read_answer(found[kind]) is not None)
     if not target.kinds:
         said = "; ".join(f"{target.path(kind)}: {error_text(found[kind])}" for kind in found)
         raise EndpointError(f"{session.endpoint.url} answers no completion for model {target.model!r}: {said}")
     kind = target.kinds[0]
     for count in CHOICE_STEPS:
-        if count == 1 or not target.pages[kind].allows("n", count):
+        within = session.affords(count * session.limit(kind, 1))
+        if count == 1 or not within or not target.pages[kind].allows("n", count):
             continue
         answer = session.ask(kind, "Hello", max_tokens=1, temperature=1.0, n=count)[1]
         if answer is not None and len(answer.choices) == count:
             target.choices = count
             break
-    target.top_logprobs = {k: _top_logprobs(session, k) for k in target.kinds}
-    _discover_fields(session, kind)
+    target.top_logprobs = {k: None if session.exhausted else _top_logprobs(session, k) for k in target.kinds}
+    if not session.exhausted:
+        _discover_fields(session, kind)
 
 
 def _top_logprobs(session: Session, kind: Kind) -> int | None:

@@ -161,6 +161,13 @@ def test_a_token_budget_is_kept_and_what_was_not_seen_is_not_called_consistent(t
     assert report.tokens < 500
 
 
+@pytest.mark.parametrize("budget", [1, 2, 10])
+def test_finding_out_what_is_taken_keeps_to_the_budget_too(tiny: Model, budget: int) -> None:
+    report = smoke(LocalEndpoint(tiny), tiny, max_tokens=budget)
+    assert report.verdict == "inconclusive" and report.tokens <= budget + 12
+    assert budget > 1 or report.tokens == 1
+
+
 def test_rules_are_those_of_the_engine_that_is_claimed(tiny: Model) -> None:
     """Our own server under llama.cpp's rules, its logprobs where llama.cpp has them."""
     rules = Behaviour(semantics=engine("llamacpp").semantics)
