@@ -48,6 +48,9 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             if session.exhausted:
                 return
             status, said = act.see(session, page)
+            limits = record.means == "max_tokens" or record.name in page.endpoint.merged
+            if status in ("dropped", "different") and kind in session.overran and not limits:
+                status, said = "unknown", f"more tokens came than max_tokens allows, so this shows nothing: {said}"
             kept = "printed" in page.readings("vendor_rules") and record.kept_from(session.target.model)
             if status == "rejected" and kept:
                 status, said = "honoured", f"kept for {', '.join(record.kept_for)}, and refused: {said}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED, ContractCheck, may_want, sign
 from refsample.conformance.evidence import Evidence
+from refsample.conformance.lengths import LENGTH_CHECKS
 from refsample.conformance.page import Kind, Page
 from refsample.conformance.report import Check, Finding, Note, Status, finding
 from refsample.conformance.reported import REPORTED_CHECKS
@@ -27,7 +28,7 @@ def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Findin
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     target = session.target
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
+        for check, names in (*ANSWER_CHECKS, *LENGTH_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):

@@ -75,6 +75,8 @@ class Session:
         self.requests = self.tokens = 0
         self.edges: list[Mapping[str, Any]] = []
         """Bodies sent to see what happens outside the page; all others stay inside it."""
+        self.overran: set[Kind] = set()
+        """Routes on which more tokens came than the limit allows: there, texts of a length cannot be compared."""
         self._on_request, self._max_tokens = on_request, max_tokens
         self._greedy: dict[tuple[Kind, str, int], Answer | None] = {}
 
@@ -125,7 +127,11 @@ class Session:
         """A body as it stands. beyond: it may ask for something outside the page."""
         if beyond:
             self.edges.append(body)
-        return self.send("POST", self.target.path(kind), body)
+        before = self.tokens
+        exchange = self.send("POST", self.target.path(kind), body)
+        if _over(self.tokens - before, body, self.target.pages[kind].name("max_tokens")):
+            self.overran.add(kind)
+        return exchange
 
     def limit(self, kind: Kind, count: int) -> int:
         """That many tokens, or the nearest number that the page allows."""
@@ -194,6 +200,13 @@ def tokens_of(exchange: Exchange) -> int:
     asked = [exchange.body.get(name, 1) for name in ("max_tokens", "n")]
     limit, n = (value if isinstance(value, int) and value > 0 else 1 for value in asked)
     return limit * max(n, choices)
+
+
+def _over(tokens: int, body: Mapping[str, Any], name: str) -> bool:
+    """Whether that many tokens are surely more than a body's limit; one more may be an end token."""
+    limit = body.get(name)
+    given = [value for key in ("n", "best_of") if isinstance(value := body.get(key), int)]
+    return isinstance(limit, int) and tokens > (limit + 1) * max([1, *given])
 
 
 def error_text(exchange: Exchange) -> str:
