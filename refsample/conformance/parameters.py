@@ -30,7 +30,7 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "max_tokens": ("contract.{kind}.max_tokens",),
     "echo": ("contract.{kind}.echo",),
     "logprobs": ("contract.{kind}.logprobs", "contract.{kind}.logprobs_shape"),
-    "top_logprobs": ("contract.{kind}.logprobs",),
+    "top_logprobs": ("contract.{kind}.top_logprobs",),
     "stream": ("contract.{kind}.stream",),
     "stream_options": ("contract.{kind}.stream_usage_place",),
     "stream_options.include_usage": ("contract.{kind}.stream_usage_place",),
@@ -77,7 +77,7 @@ def _line(
             said.append(f"{check.id} {check.verdict}")
     if f"{record.means}_ignored" in faults:
         statuses.append("dropped")
-    if record.means in target.refused and page.record(record.means) is record:
+    if kind == target.kinds[0] and record.means in target.refused and page.record(record.means) is record:
         statuses.append("rejected")
         said.append(target.refused[record.means])
     status: Status = min(statuses, key=ORDER.index, default="unknown")

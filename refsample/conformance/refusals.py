@@ -14,9 +14,10 @@ from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.lengths import LENGTH_CHECKS
 from refsample.conformance.page import Kind, Page
-from refsample.conformance.report import Check, Finding, Note, Status, finding
+from refsample.conformance.report import Check, Finding, Note, finding
 from refsample.conformance.reported import REPORTED_CHECKS
 from refsample.conformance.session import NEUTRAL, Session, error_message, error_text, model_names
+from refsample.conformance.takes import TAKES_CHECKS, refusal_of
 from refsample.conformance.transport import Exchange
 from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.provider import ParameterSpec
@@ -28,7 +29,7 @@ def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Findin
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     target = session.target
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *LENGTH_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
+        for check, names in (*ANSWER_CHECKS, *LENGTH_CHECKS, *TAKES_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):
@@ -84,8 +85,9 @@ def check_validation(session: Session, page: Page) -> Iterator[Finding]:
         found, refused = _must_refuse(session, kind, record.name, asked, check, len(beyond))
         bounds, taken = bounds + len(beyond), taken + (found.evidence.gains.get("bound_not_enforced", 0.0) > 0.0)
         refusals += refused
-        notes = (*found.notes, *_ends(session, page, record, companions))
-        yield Finding(found.check, found.evidence, notes)
+        ends = list(_ends(session, page, record, companions))
+        yield Finding(found.check, found.evidence, (*found.notes, *(e for e in ends if isinstance(e, Note))))
+        yield from (end for end in ends if isinstance(end, Finding))
     if refusals:
         yield from _bodies(
             refusals, page, Evidence() if taken or not bounds else sign("bound_not_enforced", False, True)
@@ -116,8 +118,13 @@ def _wrong(record: ParameterSpec) -> list[Any]:
     return ["hot"] if numeric and "string" not in record.types else []
 
 
-def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mapping[str, Any]) -> Iterator[Note]:
-    """What is said to the ends of a range: both where both readings take them, and those that only one takes."""
+def _ends(
+    session: Session, page: Page, record: ParameterSpec, companions: Mapping[str, Any]
+) -> Iterator[Note | Finding]:
+    """What is said to the ends of a range: both where both readings take them, and those that only one takes.
+
+    That an end is taken shows no effect; that one is refused which both readings take breaks the page.
+    """
     if record.effective is None or not {"integer", "number"} & set(record.types):
         return
     contested: dict[float | int, bool] = {}
@@ -131,9 +138,10 @@ def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mappi
         if not inside and record.means not in {*NEUTRAL, "logprobs", "top_logprobs"}:
             continue
         ask = session.ask if inside else session.ask_beyond
-        accepted = ask(page.kind, "Hello", **{**companions, record.name: end})[1] is not None
-        status: Status = "honoured" if accepted or not inside else "rejected"
-        yield Note(page.kind, record.name, status, f"{end} {'taken' if accepted else 'refused'}")
+        exchange, answer = ask(page.kind, "Hello", **{**companions, record.name: end})
+        yield Note(page.kind, record.name, "unknown", f"{end} {'refused' if answer is None else 'taken'}")
+        if inside and answer is None:
+            yield refusal_of(session, page, record.means, end, exchange, "takes_ends")
 
 
 def _bodies(refusals: Sequence[Exchange], page: Page, evidence: Evidence) -> Iterator[Finding]:

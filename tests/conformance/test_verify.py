@@ -138,7 +138,9 @@ def test_a_refused_field_is_skipped_with_the_reason(tiny: Model) -> None:
     skipped = {c.id: c.evidence for c in report.checks if c.verdict == "skipped"}
     assert "min_p: HTTP 400: not here" in skipped["law.min_p"]
     assert "contract.seed" in skipped
-    assert report.verdict == "consistent"
+    broken = {"contract.completions.takes.seed", "contract.chat.takes.seed"}  # min_p is beside this page
+    assert ids(report, "inconsistent") == broken and report.contract == "inconsistent"
+    assert smoke(Poorer(LocalEndpoint(tiny), {"min_p": None}), tiny).verdict == "consistent"
 
 
 def test_an_endpoint_with_chat_alone(tiny: Model) -> None:
