@@ -12,8 +12,10 @@ from typing import Any
 from refsample.conformance.act import Act, Seen, answered, asker, refusal
 from refsample.conformance.bias import bias_act
 from refsample.conformance.calls import CALLS, SCHEMA
-from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want
+from refsample.conformance.contract import ENDING, LENGTH, LONG, UNSTEADY, first, may_want, repeats
 from refsample.conformance.derived import derived, without_effect
+from refsample.conformance.heat import heat_acts
+from refsample.conformance.inputs import INPUT_ACTS
 from refsample.conformance.oracle import Oracle
 from refsample.conformance.page import Page
 from refsample.conformance.report import Check, Finding, Mark, Note, Status
@@ -28,6 +30,7 @@ MARK: Mapping[Status, Mark] = {
     "unknown": "skipped",
 }
 FORMAT = {"name": "answer", "description": "Whether it is so.", "strict": True, "schema": SCHEMA}
+DETAILS, ACCEPTED = "completion_tokens_details", "accepted_prediction_tokens"
 TIMED_OUT = frozenset({408, 504})
 
 
@@ -35,8 +38,9 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
     """One finding for each act that a page has the parameter of."""
     for kind in session.target.kinds:
         page = session.target.pages[kind]
-        other = () if kind == session.target.kinds[0] else (Act("seed", _seed, told=True),)
-        for act in (*ACTS, bias_act(oracle), *other, *derived(page)):
+        lawless = kind != session.target.kinds[0]
+        other = (Act("seed", _seed, told=True), *heat_acts()) if lawless else ()
+        for act in (*INPUT_ACTS, *ACTS, bias_act(oracle), *other, *derived(page)):
             record = page.record(act.means) or page.endpoint.parameters.get(act.means)
             if record is None or (page.beside(record) and not page.extensions):
                 continue
@@ -119,14 +123,22 @@ def _include_stop(session: Session, page: Page) -> Seen:
 
 
 def _prediction(session: Session, page: Page) -> Seen:
-    """A prediction changes no text."""
+    """A prediction changes no text; where usage has a place for its tokens, those of the very answer are accepted."""
     greedy = session.greedy(page.kind, LENGTH)
     plain = first(session.greedily(page.kind, LONG, LENGTH))
-    if plain is None:
+    if plain is None or not plain.text.strip():
         return "unknown", "no plain answer to compare with"
 
     def judge(choice: Choice, answer: Answer) -> Seen:
-        return ("honoured" if choice.text == plain.text else "different"), f"answered {choice.text[:40]!r}"
+        said = f"answered {choice.text[:40]!r}"
+        if choice.text != plain.text:
+            return ("different", said) if repeats(session, page.kind, plain) else ("unknown", UNSTEADY)
+        if f"usage.{DETAILS}.{ACCEPTED}" not in page.endpoint.response:
+            return "unknown", f"{said}, and usage has no place for what was accepted"
+        details = (answer.usage or {}).get(DETAILS)
+        count = details.get(ACCEPTED) if isinstance(details, dict) else None
+        taken = isinstance(count, int) and count > 0
+        return ("honoured" if taken else "dropped"), f"{said}, {ACCEPTED} {count} for the very answer"
 
     content = {"type": "content", "content": plain.text}
     return answered(session, page, judge, LONG, **greedy, prediction=content)

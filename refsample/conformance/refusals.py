@@ -14,8 +14,9 @@ from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.lengths import LENGTH_CHECKS
 from refsample.conformance.page import Kind, Page
-from refsample.conformance.report import Check, Finding, Note, finding
+from refsample.conformance.report import Check, Finding, Note, Status, finding
 from refsample.conformance.reported import REPORTED_CHECKS
+from refsample.conformance.seeds import SEED_CHECKS
 from refsample.conformance.session import NEUTRAL, Session, error_message, error_text, model_names
 from refsample.conformance.takes import TAKES_CHECKS, refusal_of
 from refsample.conformance.transport import Exchange
@@ -29,7 +30,7 @@ def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Findin
     """Contract checks on every route the endpoint has; of a group of them, all where `only` may want one."""
     target = session.target
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *LENGTH_CHECKS, *TAKES_CHECKS, *REPORTED_CHECKS, *REQUEST_CHECKS):
+        for check, names in GROUPS:
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):
@@ -194,18 +195,26 @@ def _models(session: Session) -> Finding:
 
 
 def _unknown_model(session: Session) -> Finding:
-    kind = session.target.kinds[0]
-    body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
-    exchange = session.post(kind, body)
-    fine, title = exchange.status in REFUSED | {403, 404}, "an unknown model is refused"
+    """A model that nobody has is refused, on every route."""
+    notes: list[Note] = []
+    asked: list[tuple[Kind, Exchange]] = []
+    for kind in session.target.kinds:
+        body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
+        exchange = session.post(kind, body)
+        status: Status = "honoured" if exchange.status in REFUSED | {403, 404} else "different"
+        notes.append(Note(kind, "model", status, f"an unknown one: {_outcome(exchange)}"))
+        asked.append((kind, exchange))
+    taken = [each for each, note in zip(asked, notes, strict=True) if note.status != "honoured"]
+    kind, exchange = (taken or asked)[0]
+    fine, title = all(note.status == "honoured" for note in notes), "an unknown model is refused"
     evidence = sign("unknown_model_accepted", exchange.status == 200, fine)
-    notes = (Note(kind, "model", "honoured" if fine else "different", f"an unknown one: {_outcome(exchange)}"),)
-    curl = session.curl(kind, body)
+    curl = session.curl(kind, exchange.body or {})
     found = finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), curl, evidence=evidence)
-    return Finding(found.check, evidence, notes)
+    return Finding(found.check, evidence, tuple(notes))
 
 
 REQUEST_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (
     (check_edges, ("echo", "max_tokens_zero", "unknown_fields", "best_of")),
     (check_validation, ("validation.*", "validation", "error_body", "error_param")),
 )
+GROUPS = (*ANSWER_CHECKS, *LENGTH_CHECKS, *TAKES_CHECKS, *REPORTED_CHECKS, *SEED_CHECKS, *REQUEST_CHECKS)
