@@ -38,8 +38,7 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
     """One finding for each act that a page has the parameter of."""
     for kind in session.target.kinds:
         page = session.target.pages[kind]
-        lawless = kind != session.target.kinds[0]
-        other = (Act("seed", _seed, told=True), *heat_acts()) if lawless else ()
+        other = _lawless(oracle, first_route=kind == session.target.kinds[0])
         for act in (*INPUT_ACTS, *ACTS, bias_act(oracle), *other, *derived(page)):
             record = page.record(act.means) or page.endpoint.parameters.get(act.means)
             if record is None or (page.beside(record) and not page.extensions):
@@ -64,6 +63,14 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             found = Check(check, "contract", f"{kind}: {record.name} acts", "skipped" if quiet else MARK[status], said)
             shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
             yield Finding(found, notes=tuple(Note(kind, name, status, said) for name in shown))
+
+
+def _lawless(oracle: Oracle | None, *, first_route: bool) -> tuple[Act, ...]:
+    """Acts of fields whose law is not tested: all of them on a further route, temperature where nothing is known."""
+    temperature, *cuts = heat_acts()
+    if first_route:
+        return (temperature,) if oracle is None else ()
+    return (Act("seed", _seed, told=True), temperature, *cuts)
 
 
 def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Session, Page], Seen]:

@@ -47,7 +47,8 @@ def _temperature(session: Session, page: Page, heated: Heated) -> Seen:
         return "unknown", "no greedy text to tell draws from"
     colds = [plain.text]
     while len(colds) < COLD and (len(colds) < 2 or colds[-1] != plain.text):
-        text, refused = _draw(session, page, **_cold(session, page))
+        # by temperature alone: where 0 is off the page, greedy fields hold a top_p that does it without
+        text, refused = _draw(session, page, temperature=page.near("temperature", 0))
         if text is None:
             return refused
         colds.append(text)
@@ -60,10 +61,6 @@ def _temperature(session: Session, page: Page, heated: Heated) -> Seen:
         return refused
     said = f"the lowest repeats {plain.text[:24]!r}, the highest gave {text[:24]!r}"
     return ("honoured" if text != plain.text else "dropped"), said
-
-
-def _cold(session: Session, page: Page) -> dict[str, Any]:
-    return {name: value for name, value in session.greedy(page.kind, LENGTH).items() if name != "max_tokens"}
 
 
 def _leaves_one(session: Session, page: Page, heated: Heated, name: str, value: float | int) -> Seen:

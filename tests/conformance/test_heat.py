@@ -68,6 +68,14 @@ def test_penalties_that_nothing_tested_on_the_second_route_are_unknown(tiny: Mod
     assert "2 taken" in found["presence_penalty"].observed and found["presence_penalty"].status == "unknown"
 
 
+def test_without_a_reference_temperature_is_seen_on_the_first_route_too(tiny: Model) -> None:
+    inner, statuses = LocalEndpoint(tiny, "novita"), []
+    for endpoint in (inner, Changed(inner, "temperature", refuse=False)):
+        report = verify(endpoint, None, "novita", profile="smoke", seed=3, model="tiny", only=["contract.*.act.*"])
+        statuses += [line.status for line in report.parameters if line.name == "temperature"]
+    assert statuses == ["honoured", "dropped"]
+
+
 def last_alone(body: Body) -> Body:
     return body | ({"messages": body["messages"][-1:]} if "messages" in body else {})
 
