@@ -54,7 +54,7 @@ def verify(
         shown, claims = without_secrets(url), (spec, engine, profile)
         return rehearse(shown, endpoint_model, known, claims, max_tokens, seed, only, extensions, as_json=as_json)
     report = verify_endpoint(
-        url, known, spec, engine, profile, model=endpoint_model, api_key=key, out=out,
+        url, known, spec, engine, profile, model=endpoint_model, api_key=key, api_key_env=api_key_env, out=out,
         max_tokens=max_tokens, seed=seed, only=only, extensions=extensions, timeout_s=timeout,
         on_request=progress.requests(f"verifying {without_secrets(url)}"),
     )  # fmt: skip

@@ -12,9 +12,11 @@ from typing import Any
 from refsample.conformance.act import Act, Seen, answered, asker, refusal
 from refsample.conformance.bias import bias_act
 from refsample.conformance.calls import CALLS, SCHEMA
-from refsample.conformance.contract import ENDING, LENGTH, LONG, first, may_want, sign
+from refsample.conformance.contract import ENDING, LENGTH, LONG, UNSTEADY, first, may_want, repeats, sign
 from refsample.conformance.derived import derived, without_effect
 from refsample.conformance.evidence import Evidence
+from refsample.conformance.heat import heat_acts
+from refsample.conformance.inputs import INPUT_ACTS
 from refsample.conformance.oracle import Oracle
 from refsample.conformance.page import Page
 from refsample.conformance.penalties import penalty_acts
@@ -30,6 +32,7 @@ MARK: Mapping[Status, Mark] = {
     "unknown": "skipped",
 }
 FORMAT = {"name": "answer", "description": "Whether it is so.", "strict": True, "schema": SCHEMA}
+DETAILS, ACCEPTED = "completion_tokens_details", "accepted_prediction_tokens"
 TIMED_OUT = frozenset({408, 504})
 
 
@@ -37,8 +40,8 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
     """One finding for each act that a page has the parameter of."""
     for kind in session.target.kinds:
         page = session.target.pages[kind]
-        other = () if kind == session.target.kinds[0] else (Act("seed", _seed, told=True),)
-        for act in (*ACTS, bias_act(oracle), *penalty_acts(oracle), *other, *derived(page)):
+        other = (*penalty_acts(oracle), *_lawless(oracle, first_route=kind == session.target.kinds[0]))
+        for act in (*INPUT_ACTS, *ACTS, bias_act(oracle), *other, *derived(page)):
             record = page.record(act.means) or page.endpoint.parameters.get(act.means)
             if record is None or (page.beside(record) and not page.extensions):
                 continue
@@ -50,6 +53,9 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             if session.exhausted:
                 return
             status, said = act.see(session, page)
+            limits = record.means == "max_tokens" or record.name in page.endpoint.merged
+            if status in ("dropped", "different") and kind in session.overran and not limits:
+                status, said = "unknown", f"more tokens came than max_tokens allows, so this shows nothing: {said}"
             kept = "printed" in page.readings("vendor_rules") and record.kept_from(session.target.model)
             if status == "rejected" and kept:
                 status, said = "honoured", f"kept for {', '.join(record.kept_for)}, and refused: {said}"
@@ -60,6 +66,14 @@ def act_findings(session: Session, oracle: Oracle | None, only: frozenset[str]) 
             shown = (record.name, *(name for name in act.inner if name in page.endpoint.parameters))
             evidence = sign(act.fault, status == "dropped", status == "honoured") if act.fault else Evidence()
             yield Finding(found, evidence, tuple(Note(kind, name, status, said) for name in shown))
+
+
+def _lawless(oracle: Oracle | None, *, first_route: bool) -> tuple[Act, ...]:
+    """Acts of fields whose law is not tested: all of them on a further route, temperature where nothing is known."""
+    temperature, *cuts = heat_acts()
+    if first_route:
+        return (temperature,) if oracle is None else ()
+    return (Act("seed", _seed, told=True), temperature, *cuts)
 
 
 def _constrained(fits: Callable[[str], bool], **fields: Any) -> Callable[[Session, Page], Seen]:
@@ -119,14 +133,22 @@ def _include_stop(session: Session, page: Page) -> Seen:
 
 
 def _prediction(session: Session, page: Page) -> Seen:
-    """A prediction changes no text."""
+    """A prediction changes no text; where usage has a place for its tokens, those of the very answer are accepted."""
     greedy = session.greedy(page.kind, LENGTH)
     plain = first(session.greedily(page.kind, LONG, LENGTH))
-    if plain is None:
+    if plain is None or not plain.text.strip():
         return "unknown", "no plain answer to compare with"
 
     def judge(choice: Choice, answer: Answer) -> Seen:
-        return ("honoured" if choice.text == plain.text else "different"), f"answered {choice.text[:40]!r}"
+        said = f"answered {choice.text[:40]!r}"
+        if choice.text != plain.text:
+            return ("different", said) if repeats(session, page.kind, plain) else ("unknown", UNSTEADY)
+        if f"usage.{DETAILS}.{ACCEPTED}" not in page.endpoint.response:
+            return "unknown", f"{said}, and usage has no place for what was accepted"
+        details = (answer.usage or {}).get(DETAILS)
+        count = details.get(ACCEPTED) if isinstance(details, dict) else None
+        taken = isinstance(count, int) and count > 0
+        return ("honoured" if taken else "dropped"), f"{said}, {ACCEPTED} {count} for the very answer"
 
     content = {"type": "content", "content": plain.text}
     return answered(session, page, judge, LONG, **greedy, prediction=content)

@@ -30,6 +30,8 @@ def _tool(name: str) -> dict[str, Any]:
     return {"type": "function", "function": _function(name)}
 
 
+CALLS_LENGTH = 128
+"""Tokens in which two calls have room: one that is cut short is not the only one."""
 TOOLS = [_tool("look_up"), _tool("look_down")]
 
 
@@ -47,13 +49,15 @@ def _called(exchange: Exchange) -> tuple[tuple[str, ...] | None, str]:
     return (None if not names and reason == "length" else names), text
 
 
-def _ask(session: Session, page: Page, **fields: Any) -> tuple[Exchange, tuple[str, ...] | None, str]:
-    exchange, answer = asker(session, page)(page.kind, ASK, **session.greedy(page.kind, 64), **fields)
+def _ask(
+    session: Session, page: Page, count: int = 64, **fields: Any
+) -> tuple[Exchange, tuple[str, ...] | None, str]:
+    exchange, answer = asker(session, page)(page.kind, ASK, **session.greedy(page.kind, count), **fields)
     return (exchange, (), "") if first(answer) is None else (exchange, *_called(exchange))
 
 
 def _tools(session: Session, page: Page) -> Seen:
-    must = {"tool_choice": "required"} if page.takes("tool_choice") else {}
+    must: dict[str, Any] = {"tool_choice": "required"} if page.takes("tool_choice") else {}
     exchange, names, said = _ask(session, page, tools=TOOLS[:1], **must)
     if not said:
         return refusal(exchange)
@@ -94,12 +98,17 @@ def _named(session: Session, page: Page) -> Seen:
 
 
 def _parallel(session: Session, page: Page) -> Seen:
-    """false: at most one call."""
-    must = {"tool_choice": "required"} if page.takes("tool_choice") else {}
-    exchange, names, said = _ask(session, page, tools=TOOLS, parallel_tool_calls=False, **must)
+    """false: at most one call. Only where two come without it does one with it show anything."""
+    must: dict[str, Any] = {"tool_choice": "required"} if page.takes("tool_choice") else {}
+    exchange, names, said = _ask(session, page, CALLS_LENGTH, tools=TOOLS, parallel_tool_calls=False, **must)
     if not said:
         return refusal(exchange)
-    return ("unknown" if names is None else "honoured" if len(names) <= 1 else "dropped"), f"false: {said}"
+    if names is not None and len(names) > 1:
+        return "dropped", f"false: {said}"
+    _, free, more = _ask(session, page, CALLS_LENGTH, tools=TOOLS, **must)
+    cut = names is None or exchange.json()["choices"][0].get("finish_reason") == "length"
+    seen = not cut and free is not None and len(free) > 1
+    return ("honoured" if seen else "unknown"), f"false: {said}; without it: {more or 'refused'}"
 
 
 def _functions(session: Session, page: Page) -> Seen:

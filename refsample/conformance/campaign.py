@@ -54,6 +54,8 @@ class Plan:
     version: str
     only: frozenset[str] = frozenset()
     extensions: bool | None = None
+    key_env: str | None = None
+    """Variable that the key of this run is in, for the commands that repeat a check; None: there is no key."""
 
     def wanted(self, check: str) -> bool:
         return not self.only or any(fnmatchcase(check, pattern) for pattern in self.only)
@@ -226,6 +228,7 @@ def _command(session: Session, plan: Plan, check: str) -> str:
     words = ["refsample", "verify", session.endpoint.url, "--model", session.target.model]
     words += ["--reference", plan.reference or "none", "--spec", plan.provider.name, "--engine", plan.engine.name]
     words += ["--profile", plan.profile, "--seed", str(plan.seed), "--only", check]
+    words += ["--api-key-env", plan.key_env] if plan.key_env is not None else []
     if plan.extensions is not None:
         words.append("--extensions" if plan.extensions else "--no-extensions")
     return shlex.join(words)

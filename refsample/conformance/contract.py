@@ -69,7 +69,7 @@ def tokens_counted(answer: Answer | None) -> int | None:
 
 
 def check_shape(session: Session, page: Page) -> Iterator[Finding]:
-    """Fields and types of a plain answer, id prefix, usage, and the token limit. One finding for each wrong field."""
+    """Fields and types of a plain answer, id prefix and usage. One finding for each wrong field."""
     kind = page.kind
     exchange, answer = session.ask(kind, LONG, **session.greedy(kind, LENGTH))
     curl = session.curl(kind, exchange.body or {})
@@ -84,7 +84,7 @@ def check_shape(session: Session, page: Page) -> Iterator[Finding]:
     yield finding(
         f"contract.{kind}.id_prefix", "contract", title, given.startswith(prefixes), f"id {given[:24]!r}", curl
     )
-    yield from _counts(answer, kind, session.limit(kind, LENGTH), curl)
+    yield _counts(answer, kind, curl)
 
 
 def wrong_fields(check: str, title: str, errors: Sequence[tuple[str, str]], curl: str) -> Iterator[Finding]:
@@ -95,21 +95,15 @@ def wrong_fields(check: str, title: str, errors: Sequence[tuple[str, str]], curl
         yield finding(f"{check}.{path.replace('[]', '')}", "contract", title, False, f"{path} {problem}", curl)
 
 
-def _counts(answer: Answer, kind: Kind, limit: int, curl: str) -> Iterator[Finding]:
-    """usage adds up, and the token limit is kept and named; nothing of it where no usage comes."""
-    usage = answer.usage
+def _counts(answer: Answer, kind: Kind, curl: str) -> Finding:
+    """usage adds up; nothing of it where no usage comes."""
+    usage, title = answer.usage, f"{kind}: usage adds up"
     if usage is None:
-        yield skipped(f"contract.{kind}.usage", f"{kind}: usage adds up", "the answer has no usage")
-        return
+        return skipped(f"contract.{kind}.usage", title, "the answer has no usage")
     given = [usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total")]
     counts = [c for c in given if isinstance(c, int)]
     fine = len(counts) == 3 and counts[0] + counts[1] == counts[2]
-    said = f"prompt, completion, total = {given}"
-    yield finding(f"contract.{kind}.usage", "contract", f"{kind}: usage adds up", fine, said, curl)
-    reason, count = answer.choices[0].finish_reason, counts[1] if len(counts) == 3 else None
-    kept = count == limit if reason == "length" else reason == "stop" and count is not None and count <= limit
-    said = f"finish_reason {reason!r} after {count} of {limit} tokens"
-    yield finding(f"contract.{kind}.max_tokens", "contract", f"{kind}: max_tokens is kept", kept, said, curl)
+    return finding(f"contract.{kind}.usage", "contract", title, fine, f"prompt, completion, total = {given}", curl)
 
 
 def check_end(session: Session, page: Page) -> Iterator[Finding]:
@@ -226,7 +220,7 @@ def seeded(session: Session) -> Mapping[str, Any]:
 
 
 ANSWER_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (
-    (check_shape, ("shape", "id_prefix", "usage", "max_tokens")),
+    (check_shape, ("shape", "id_prefix", "usage")),
     (check_end, ("end_counted",)),
     (check_stop, ("stop", "finish_reason")),
     (check_n, ("n", "n_range", "n_usage", "greedy_n")),

@@ -23,6 +23,7 @@ def judge(folder: Path | str) -> Report:
         told["seed"],
         frozenset(settings["only"]),
         settings["extensions"],
+        settings["key_env"],
     )
     if model is not None and model.fingerprint != told["reference_fingerprint"]:
         raise RecordError(

@@ -1,7 +1,8 @@
 """Page, expected, observed: one line for each parameter that a provider's page has, from what a run showed.
 
-honoured: it was seen to act, or taken where there is nothing to see. different: it acts otherwise, or its bounds are
-others. dropped: taken without effect. rejected: refused though the page has it. unknown: nothing showed it.
+honoured: it was seen to act, by an act, a law that was tested, or a check that fails without it; a field that has no
+effect was seen to have none. different: it acts otherwise, or its bounds are others. dropped: taken without effect.
+rejected: refused though the page has it. unknown: nothing showed it; that a value was taken is no sign of an effect.
 """
 
 from __future__ import annotations
@@ -30,13 +31,11 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "max_tokens": ("contract.{kind}.max_tokens",),
     "echo": ("contract.{kind}.echo",),
     "logprobs": ("contract.{kind}.logprobs", "contract.{kind}.logprobs_shape", "contract.{kind}.stream_logprobs"),
-    "top_logprobs": ("contract.{kind}.logprobs",),
+    "top_logprobs": ("contract.{kind}.top_logprobs", "contract.{kind}.top_logprobs_count"),
     "stream": ("contract.{kind}.stream", "contract.{kind}.stream_type"),
     "stream_options": ("contract.{kind}.stream_usage_place",),
     "stream_options.include_usage": ("contract.{kind}.stream_usage_place",),
     "model": ("contract.models", "contract.{kind}.model_name"),
-    "prompt": ("contract.{kind}.shape*",),
-    "messages": ("contract.{kind}.shape*",),
 }
 """Checks that show a parameter acting; those of laws are made on one route alone."""
 READINGS: Mapping[str, str] = {
@@ -77,7 +76,7 @@ def _line(
             said.append(f"{check.id} {check.verdict}")
     if f"{record.means}_ignored" in faults:
         statuses.append("dropped")
-    if record.means in target.refused and page.record(record.means) is record:
+    if kind == target.kinds[0] and record.means in target.refused and page.record(record.means) is record:
         statuses.append("rejected")
         said.append(target.refused[record.means])
     status: Status = min(statuses, key=ORDER.index, default="unknown")
@@ -88,7 +87,7 @@ def _shown_by(page: Page, record: ParameterSpec, checks: Sequence[Check], law: b
     if page.record(record.means) is not record and "." not in record.name:
         return []
     patterns = [p.format(kind=page.kind) for p in SHOWN_BY.get(record.means, ())]
-    patterns = [p for p in patterns if law or p.startswith(f"contract.{page.kind}.") or p == "contract.models"]
+    patterns = [p for p in patterns if law or p.startswith(f"contract.{page.kind}.")]
     return [check for check in checks if any(fnmatchcase(check.id, pattern) for pattern in patterns)]
 
 

@@ -33,6 +33,7 @@ _SETTINGS: Mapping[str, tuple[type, ...]] = {
     "max_tokens": (int, type(None)),
     "only": (list,),
     "extensions": (bool, type(None)),
+    "key_env": (str, type(None)),
 }
 _REPORT: Mapping[str, tuple[type, ...]] = {
     "reference": (str, type(None)),
@@ -83,6 +84,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], list[Exchange]]:
     run = _parsed(_read(folder, RUN), str(folder / RUN))
     if not isinstance(run, dict) or not {"settings", "report"} <= run.keys():
         raise RecordError(f"{folder / RUN} has no settings and report")
+    if isinstance(run["settings"], dict):
+        run["settings"].setdefault("key_env", None)  # records of earlier versions do not tell
     for key, types in (("settings", _SETTINGS), ("report", _REPORT)):
         _check(run[key], types, f"{folder / RUN}, {key}")
     if not all(isinstance(pattern, str) for pattern in run["settings"]["only"]):

@@ -15,10 +15,13 @@ from refsample.conformance.contract import ANSWER_CHECKS, CERTAIN, LONG, REFUSED
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.facts import FACT_CHECKS, silent_routes
 from refsample.conformance.failures import failed_as, unknown_places
+from refsample.conformance.lengths import LENGTH_CHECKS
 from refsample.conformance.page import Kind, Page
 from refsample.conformance.report import Check, Finding, Note, Status, finding
 from refsample.conformance.reported import REPORTED_CHECKS
+from refsample.conformance.seeds import SEED_CHECKS
 from refsample.conformance.session import NEUTRAL, Session, error_message, error_text, model_names
+from refsample.conformance.takes import TAKES_CHECKS, refusal_of
 from refsample.conformance.transport import Exchange
 from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.provider import ParameterSpec
@@ -31,7 +34,7 @@ def contract_findings(session: Session, only: frozenset[str]) -> Iterator[Findin
     target = session.target
     yield from silent_routes(session, only)
     for kind in target.kinds:
-        for check, names in (*ANSWER_CHECKS, *REPORTED_CHECKS, *FACT_CHECKS, *REQUEST_CHECKS, *BOUNDARY_CHECKS):
+        for check, names in GROUPS:
             if not session.exhausted and any(may_want(only, f"contract.{kind}.{name}") for name in names):
                 yield from check(session, target.pages[kind])
     if target.models_path and may_want(only, "contract.models"):
@@ -89,8 +92,9 @@ def check_validation(session: Session, page: Page) -> Iterator[Finding]:
         found, refused = _must_refuse(session, kind, record.name, asked, check, len(beyond))
         bounds, taken = bounds + len(beyond), taken + (found.evidence.gains.get("bound_not_enforced", 0.0) > 0.0)
         refusals += refused
-        notes = (*found.notes, *_ends(session, page, record, companions))
-        yield Finding(found.check, found.evidence, notes)
+        ends = list(_ends(session, page, record, companions))
+        yield Finding(found.check, found.evidence, (*found.notes, *(e for e in ends if isinstance(e, Note))))
+        yield from (end for end in ends if isinstance(end, Finding))
     if refusals:
         yield from _bodies(
             refusals, page, Evidence() if taken or not bounds else sign("bound_not_enforced", False, True)
@@ -121,8 +125,13 @@ def _wrong(record: ParameterSpec) -> list[Any]:
     return ["hot"] if numeric and "string" not in record.types else []
 
 
-def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mapping[str, Any]) -> Iterator[Note]:
-    """What is said to the ends of a range: both where both readings take them, and those that only one takes."""
+def _ends(
+    session: Session, page: Page, record: ParameterSpec, companions: Mapping[str, Any]
+) -> Iterator[Note | Finding]:
+    """What is said to the ends of a range: both where both readings take them, and those that only one takes.
+
+    That an end is taken shows no effect; that one is refused which both readings take breaks the page.
+    """
     if record.effective is None or not {"integer", "number"} & set(record.types):
         return
     contested: dict[float | int, bool] = {}
@@ -136,9 +145,10 @@ def _ends(session: Session, page: Page, record: ParameterSpec, companions: Mappi
         if not inside and record.means not in {*NEUTRAL, "logprobs", "top_logprobs"}:
             continue
         ask = session.ask if inside else session.ask_beyond
-        accepted = ask(page.kind, "Hello", **{**companions, record.name: end})[1] is not None
-        status: Status = "honoured" if accepted or not inside else "rejected"
-        yield Note(page.kind, record.name, status, f"{end} {'taken' if accepted else 'refused'}")
+        exchange, answer = ask(page.kind, "Hello", **{**companions, record.name: end})
+        yield Note(page.kind, record.name, "unknown", f"{end} {'refused' if answer is None else 'taken'}")
+        if inside and answer is None:
+            yield refusal_of(session, page, record.means, end, exchange, "takes_ends")
 
 
 def _bodies(refusals: Sequence[Exchange], page: Page, evidence: Evidence) -> Iterator[Finding]:
@@ -193,15 +203,22 @@ def _models(session: Session) -> Finding:
 
 
 def _unknown_model(session: Session) -> Iterator[Finding]:
-    kind = session.target.kinds[0]
-    body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
-    exchange = session.post(kind, body)
-    fine, title = exchange.status in REFUSED | {403, 404}, "an unknown model is refused"
+    """A model that nobody has is refused, on every route, and as what it is."""
+    notes: list[Note] = []
+    asked: list[tuple[Kind, Exchange]] = []
+    for kind in session.target.kinds:
+        body = {**session.body(kind, "Hello", **_least(session, kind)), "model": "refsample-no-such-model"}
+        exchange = session.post(kind, body)
+        status: Status = "honoured" if exchange.status in REFUSED | {403, 404} else "different"
+        notes.append(Note(kind, "model", status, f"an unknown one: {_outcome(exchange)}"))
+        asked.append((kind, exchange))
+    taken = [each for each, note in zip(asked, notes, strict=True) if note.status != "honoured"]
+    kind, exchange = (taken or asked)[0]
+    fine, title = all(note.status == "honoured" for note in notes), "an unknown model is refused"
     evidence = sign("unknown_model_accepted", exchange.status == 200, fine)
-    notes = (Note(kind, "model", "honoured" if fine else "different", f"an unknown one: {_outcome(exchange)}"),)
-    curl = session.curl(kind, body)
+    curl = session.curl(kind, exchange.body or {})
     found = finding("contract.unknown_model", "contract", title, fine, _outcome(exchange), curl, evidence=evidence)
-    yield Finding(found.check, evidence, notes)
+    yield Finding(found.check, evidence, tuple(notes))
     if exchange.status != 200:
         title, page = "an unknown model fails as such", session.target.pages[kind]
         yield failed_as("contract.unknown_model_error", title, "unknown_model", [exchange], page, curl)
@@ -211,3 +228,7 @@ REQUEST_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = (
     (check_edges, ("echo", "max_tokens_zero", "unknown_fields", "best_of")),
     (check_validation, ("validation.*", "validation", "error_body", "error_param", "error_words")),
 )
+GROUPS = (
+    *ANSWER_CHECKS, *LENGTH_CHECKS, *TAKES_CHECKS, *REPORTED_CHECKS, *FACT_CHECKS, *SEED_CHECKS, *REQUEST_CHECKS,
+    *BOUNDARY_CHECKS,
+)  # fmt: skip

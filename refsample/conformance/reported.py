@@ -9,6 +9,7 @@ from typing import Any
 from refsample.conformance.contract import (
     LENGTH,
     LONG,
+    REFUSED,
     UNSTEADY,
     ContractCheck,
     first,
@@ -22,8 +23,8 @@ from refsample.conformance.contract import (
     wrong_fields,
 )
 from refsample.conformance.page import Kind, Page
-from refsample.conformance.report import Finding, finding
-from refsample.conformance.session import TOP_LOGPROBS, Session
+from refsample.conformance.report import Finding, Note, Status, finding
+from refsample.conformance.session import TOP_LOGPROBS, Session, error_text
 from refsample.conformance.shape import shape_errors
 from refsample.conformance.transcript import Answer, read_stream
 from refsample.conformance.transport import Exchange
@@ -41,13 +42,10 @@ def check_logprobs(session: Session, page: Page) -> Iterator[Finding]:
     fields = page.logprob_fields(TOP_LOGPROBS)
     if fields is None:
         return
-    if session.target.top_logprobs.get(kind) is None:
-        yield skipped(check, title, "the endpoint returns none")
-        return
     exchange, answer = session.ask(kind, LONG, **session.greedy(kind, LENGTH), **fields)
     curl, choice = session.curl(kind, exchange.body or {}), first(answer)
-    if answer is None or choice is None or choice.tokens is None:
-        yield refused(session, check, title, kind, exchange)
+    if choice is None or choice.tokens is None:
+        yield _no_logprobs(session, page, exchange, answer)
         return
     shape, promised = choice.logprobs_shape, page.endpoint.logprobs
     name = f"{kind}: shape of logprobs"
@@ -68,6 +66,32 @@ def check_logprobs(session: Session, page: Page) -> Iterator[Finding]:
     yield finding(check, "contract", title, fine and largest <= 1e-6, said, curl)
     if promised == shape == "legacy":
         yield from _drawn(session, page)
+    if "top_logprobs" in fields:
+        asked, listed = fields["top_logprobs"], max((len(t.top) for t in choice.tokens), default=0)
+        title, said = f"{kind}: top_logprobs alternatives come with a token", f"{asked} asked for, {listed} came"
+        yield finding(f"contract.{kind}.top_logprobs", "contract", title, 0 < listed <= asked, said, curl)
+
+
+def _no_logprobs(session: Session, page: Page, exchange: Exchange, answer: Answer | None) -> Finding:
+    """Logprobs that the page has are refused, or do not come. Beside the page, nobody promised them."""
+    kind, record = page.kind, page.record("logprobs")
+    check, title = f"contract.{kind}.logprobs", f"{kind}: one logprob a token, none above 0"
+    status: Status
+    if record is None or page.beside(record):
+        return skipped(check, title, "the endpoint returns none")
+    if answer is not None:
+        said, status, names = "an answer without logprobs", "dropped", ["logprobs", "top_logprobs"]
+    elif exchange.status not in REFUSED:
+        return unclear(check, title, error_text(exchange))
+    else:
+        said, status, names = f"refused: {error_text(exchange)}", "rejected", ["logprobs"]
+        alone = {**session.greedy(kind, 1), **(page.logprob_fields(1) or {})}
+        alone.pop("top_logprobs", None)
+        if page.takes("top_logprobs") and session.ask(kind, LONG, **alone)[1] is not None:
+            names, check = ["top_logprobs"], f"contract.{kind}.top_logprobs"
+    shown = [r.name for name in names if (r := page.record(name)) is not None]
+    found = finding(check, "contract", title, False, said, session.curl(kind, exchange.body or {}))
+    return Finding(found.check, notes=tuple(Note(kind, name, status, said) for name in shown))
 
 
 def _drawn(session: Session, page: Page) -> Iterator[Finding]:

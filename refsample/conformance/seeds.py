@@ -7,14 +7,16 @@ and what chance gives with the collision probability of the law (verification S1
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import islice
 
+from refsample.conformance.contract import LENGTH, LONG, ContractCheck, first, skipped
 from refsample.conformance.evidence import Evidence
 from refsample.conformance.oracle import Oracle
-from refsample.conformance.page import Kind
+from refsample.conformance.page import Kind, Page
 from refsample.conformance.probes import Prompts, prompt_texts
-from refsample.conformance.report import Check, Finding, Mark
-from refsample.conformance.session import Session
+from refsample.conformance.report import Check, Finding, Mark, Note, Status, finding
+from refsample.conformance.session import Session, error_text
 from refsample.sampling.params import SamplingParams
 
 SEED = Check("contract.seed", "contract", "the same seed gives the same draws", "skipped", "")
@@ -25,6 +27,38 @@ NOISE = 0.05
 CHANCE = 0.3
 """Collision probability of independent draws where no reference tells it: that of rather settled prompts."""
 DECISIVE = math.log(1000.0)
+HOT = 1000.0
+OTHERS = 3
+"""Seeds that give one text where the seed sent is replaced by another: chance does not draw LENGTH tokens so often."""
+
+
+def check_new_seed(session: Session, page: Page) -> Iterator[Finding]:
+    """Another seed gives another text at the highest temperature: a seed that is replaced repeats itself too."""
+    kind, record = page.kind, page.record("seed")
+    check, title = f"contract.{kind}.seed_new", f"{kind}: another seed gives another text"
+    if record is None:
+        return
+    texts: list[str] = []
+    curl = ""
+    for number in range(OTHERS):
+        seed = session.seed % 2**30 + number
+        hot = page.near("temperature", HOT)
+        exchange, answer = session.ask(kind, LONG, max_tokens=LENGTH, temperature=hot, seed=seed)
+        choice, curl = first(answer), session.curl(kind, exchange.body or {})
+        if choice is None:
+            yield skipped(check, title, error_text(exchange))
+            return
+        texts.append(choice.text)
+        if choice.text != texts[0]:
+            break
+    plain, same = first(session.greedily(kind, LONG, LENGTH)), len(set(texts)) == 1
+    said = f"{len(texts)} seeds gave {', '.join(repr(text[:24]) for text in texts)}"
+    if same and (plain is None or plain.text == texts[0]):
+        yield skipped(check, title, f"{said}, as without chance")
+        return
+    status: Status = "dropped" if same else "unknown"
+    found = finding(check, "contract", title, not same, said, curl)
+    yield Finding(found.check, notes=(Note(kind, record.name, status, said),))
 
 
 def seed_finding(session: Session, oracle: Oracle | None, kind: Kind) -> Finding:
@@ -64,3 +98,6 @@ def _prompts(session: Session, oracle: Oracle | None, kind: Kind, count: int) ->
         law = oracle.law(context, SamplingParams(), oracle.nulls[0])  # [K]
         pairs.append((context.text, min(0.9, float((law**2).sum()))))
     return pairs
+
+
+SEED_CHECKS: tuple[tuple[ContractCheck, tuple[str, ...]], ...] = ((check_new_seed, ("seed_new",)),)

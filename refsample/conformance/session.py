@@ -77,6 +77,8 @@ class Session:
         self.requests = self.tokens = 0
         self.edges: list[Mapping[str, Any]] = []
         """Bodies sent to see what happens outside the page; all others stay inside it."""
+        self.overran: set[Kind] = set()
+        """Routes on which more tokens came than the limit allows: there, texts of a length cannot be compared."""
         self._on_request, self._max_tokens = on_request, max_tokens
         self._greedy: dict[tuple[Kind, str, int], Answer | None] = {}
 
@@ -87,7 +89,11 @@ class Session:
     @property
     def exhausted(self) -> bool:
         """True once the token budget given by the user is spent."""
-        return self._max_tokens is not None and self.tokens >= self._max_tokens
+        return not self.affords(1)
+
+    def affords(self, tokens: int) -> bool:
+        """Whether so many more output tokens are within the budget."""
+        return self._max_tokens is None or self.tokens + tokens <= self._max_tokens
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
         exchange = self.endpoint.send(method, path, body)
@@ -123,7 +129,11 @@ class Session:
         """A body as it stands. beyond: it may ask for something outside the page."""
         if beyond:
             self.edges.append(body)
-        return self.send("POST", self.target.path(kind), body)
+        before = self.tokens
+        exchange = self.send("POST", self.target.path(kind), body)
+        if _over(self.tokens - before, body, self.target.pages[kind].name("max_tokens")):
+            self.overran.add(kind)
+        return exchange
 
     def limit(self, kind: Kind, count: int) -> int:
         """That many tokens, or the nearest number that the page allows."""
@@ -195,11 +205,19 @@ def tokens_of(exchange: Exchange) -> int:
     return limit * max(n, choices)
 
 
+def _over(tokens: int, body: Mapping[str, Any], name: str) -> bool:
+    """Whether that many tokens are surely more than a body's limit; one more may be an end token."""
+    limit = body.get(name)
+    given = [value for key in ("n", "best_of") if isinstance(value := body.get(key), int)]
+    return isinstance(limit, int) and tokens > (limit + 1) * max([1, *given])
+
+
 def error_text(exchange: Exchange) -> str:
     """What a refusal says, on one line."""
     message = error_message(exchange.json())
     head = f"HTTP {exchange.status}" if exchange.status else "no answer"
-    return f"{head}: {str(message or exchange.text)[:160]}".replace("\n", " ")
+    joint = " " if 300 <= exchange.status < 400 and exchange.text.startswith("to ") else ": "
+    return f"{head}{joint}{str(message or exchange.text)[:160]}".replace("\n", " ")
 
 
 def error_message(body: Any) -> Any:
@@ -229,9 +247,15 @@ def model_names(body: Any) -> list[str]:
 
 
 def discover(session: Session) -> None:
-    """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead."""
+    """Fill `session.target` by asking. No route that answers is an EndpointError that says what came instead.
+
+    What the token budget does not reach is not asked, and counts as not there.
+    """
     target = session.target
-    found = {kind: session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0] for kind in target.pages}
+    found: dict[Kind, Exchange] = {}
+    for kind in target.pages:
+        if not found or not session.exhausted:
+            found[kind] = session.ask(kind, "Hello", max_tokens=1, temperature=1.0)[0]
     target.kinds = tuple(kind for kind in found if read_answer(found[kind]) is not None)
     target.silent = {kind: exchange for kind, exchange in found.items() if kind not in target.kinds}
     if not target.kinds:
@@ -239,14 +263,16 @@ def discover(session: Session) -> None:
         raise EndpointError(f"{session.endpoint.url} answers no completion for model {target.model!r}: {said}")
     kind = target.kinds[0]
     for count in CHOICE_STEPS:
-        if count == 1 or not target.pages[kind].allows("n", count):
+        within = session.affords(count * session.limit(kind, 1))
+        if count == 1 or not within or not target.pages[kind].allows("n", count):
             continue
         answer = session.ask(kind, "Hello", max_tokens=1, temperature=1.0, n=count)[1]
         if answer is not None and len(answer.choices) == count:
             target.choices = count
             break
-    target.top_logprobs = {k: _top_logprobs(session, k) for k in target.kinds}
-    _discover_fields(session, kind)
+    target.top_logprobs = {k: None if session.exhausted else _top_logprobs(session, k) for k in target.kinds}
+    if not session.exhausted:
+        _discover_fields(session, kind)
 
 
 def _top_logprobs(session: Session, kind: Kind) -> int | None:

@@ -1,7 +1,8 @@
 """How the verifier talks to an endpoint: over HTTP, or to a recording. It knows nothing of what is asked or why.
 
 Every request and answer becomes an `Exchange`; a list of exchanges is the whole record of a run, so a run can be
-judged again with no endpoint (`Recording`). Keys travel in headers and are never part of an exchange.
+judged again with no endpoint (`Recording`). Keys travel in headers and are never part of an exchange, not even where
+the server sends them back.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urljoin
 
+from refsample.conformance.mask import masker
 from refsample.errors import EndpointError, MissingExtraError, ParameterError, RecordError
 from refsample.spec.provider import Auth
 
@@ -48,7 +51,10 @@ def parse_json(text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and what came back, as text; status 0 where no answer came in time, `text` says so."""
+    """One request and what came back, as text.
+
+    Status 0 where no answer came in time, `text` says so; of a redirect it says where to.
+    """
 
     method: str
     path: str
@@ -123,6 +129,7 @@ class HttpEndpoint:
         headers = {auth.name: f"{auth.scheme} {api_key}".strip()} if api_key and auth.place == "header" else {}
         self._secret = {auth.name: api_key} if api_key and auth.place == "body" else {}
         self._bare = {bare.name: f"{bare.scheme} {api_key}".strip()} if api_key and bare and self._secret else {}
+        self._masked = masker(api_key)
         try:
             self._client: httpx2.Client = httpx2.Client(headers=headers, timeout=timeout_s, trust_env=True)
             parts = httpx2.URL(self._url)
@@ -159,7 +166,7 @@ class HttpEndpoint:
                 # A server may close a kept connection just as it is used again (llama.cpp does after a stream).
                 if attempt == 1 and isinstance(error, self._dropped):
                     continue
-                said = f"{method} {self._url}{path} failed: {str(error) or type(error).__name__}"
+                said = self._masked(f"{method} {self._url}{path} failed: {str(error) or type(error).__name__}")
                 self._unanswered += 1
                 if isinstance(error, self._late) and self._unanswered < UNANSWERED:
                     return Exchange(method, path, body, 0, "", said, attempt)
@@ -170,9 +177,12 @@ class HttpEndpoint:
             time.sleep(min(LONGEST_WAIT_S, _retry_after(response.headers.get("retry-after"), attempt)))
         # Not response.text: JSON and event streams are UTF-8, and the charset of a header may name any codec.
         text = response.content.decode("utf-8", "replace")
-        kind = response.headers.get("content-type", "").split(";")[0].strip()
+        status, there = response.status_code, response.headers.get("location")
+        if there and 300 <= status < 400:
+            text = f"to {urljoin(self._url + path, there)}: give that URL"
+        kind = self._masked(response.headers.get("content-type", "").split(";")[0].strip())
         at = _time_of(response.headers.get("date"))
-        return Exchange(method, path, body, response.status_code, kind, text, attempt, at)
+        return Exchange(method, path, body, status, kind, self._masked(text), attempt, at)
 
     def close(self) -> None:
         self._client.close()

@@ -35,6 +35,7 @@ def verify(
     *,
     model: str | None = None,
     api_key: str | None = None,
+    api_key_env: str | None = None,
     out: Path | None = None,
     max_tokens: int | None = None,
     seed: int | None = None,
@@ -49,14 +50,16 @@ def verify(
     endpoint: a URL (with or without /v1) or anything with `send`. reference: a loaded model, a name or folder for
     `refsample.load`, or None for contract and self-consistency only. engine: whose sampling rules are claimed; default
     the provider file's. model: the name asked for there; default the first that
-    its /v1/models lists. max_tokens: stop spending after that many output tokens.
+    its /v1/models lists. api_key_env: the variable that `api_key` came from, for the commands that repeat a check; KEY
+    where it is not told. max_tokens: stop spending after that many output tokens.
     seed: of the private prompts and requests; default a new one, told in the report. out: folder for the record,
     written exchange by exchange.
     only: check ids (globs) to run. extensions: also ask for what engines take beside the page; None: only where the
     page is an interface that many engines serve. timeout_s: longest wait for one answer.
     Raises EndpointError, ParameterError, ModelError, SpecError.
     """
-    plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only), extensions)
+    key_env = (api_key_env or "KEY") if api_key else None
+    plan, loaded = plan_for(reference, spec, engine, profile, seed, frozenset(only), extensions, key_env)
     asked = _reach(endpoint, api_key, plan.provider, timeout_s) if isinstance(endpoint, str) else endpoint
     if out is not None:
         make_room(out)
@@ -68,7 +71,7 @@ def verify(
             asked.close()
     if out is not None:
         settings = {"model": model, "max_tokens": max_tokens, "only": sorted(plan.only), "extensions": extensions}
-        write_run(out, report, settings)
+        write_run(out, report, {**settings, "key_env": key_env})
     return report
 
 
@@ -80,6 +83,7 @@ def plan_for(
     seed: int | None,
     only: frozenset[str],
     extensions: bool | None = None,
+    key_env: str | None = None,
 ) -> tuple[Plan, Model | None]:
     if profile not in PROFILES:
         raise ParameterError("profile", profile, f"must be one of {', '.join(PROFILES)}")
@@ -90,8 +94,8 @@ def plan_for(
     name = reference if isinstance(reference, str) else loaded.name if loaded is not None else None
     fingerprint = loaded.fingerprint if loaded is not None else None
     drawn = secrets.randbelow(2**31) if seed is None else seed
-    plan = Plan(provider, rules, PROFILES[profile], profile, drawn, name, fingerprint, __version__, only, extensions)
-    return plan, loaded
+    claimed = (provider, rules, PROFILES[profile], profile, drawn, name, fingerprint)
+    return Plan(*claimed, __version__, only, extensions, key_env), loaded
 
 
 def _reach(url: str, api_key: str | None, page: ProviderSpec, timeout_s: float) -> HttpEndpoint:

@@ -72,6 +72,20 @@ def test_faulty_is_one_and_the_record_says_so_again(cli: Cli, without_top_k: str
     assert cli(*command.split()[1:]).code == 1  # the printed command reproduces it
 
 
+def test_the_command_that_repeats_a_check_names_the_key(cli: Cli, tmp_path: Path, monkeypatch: Any, model: Any) -> None:
+    monkeypatch.setenv("OUR_KEY", "a-key-of-ours")
+    app = create_app({"tiny": model}, behaviour=faulty(("top_k_ignored",), "openai"), api_key="a-key-of-ours")
+    with LocalServer(app) as url:
+        arguments = ("--model", "tiny", "--reference", "tiny", *FAST, "--only", "law.top_k", "--json")
+        got = cli("verify", url, *arguments, "--api-key-env", "OUR_KEY", "--out", str(tmp_path / "record"))
+        command = got.json["checks"][0]["reproduce"]
+        assert "--api-key-env OUR_KEY" in command and cli(*command.split()[1:]).code == 1
+        only, key = ["law.top_k"], "a-key-of-ours"
+        report = refsample.verify(url, "tiny", profile="smoke", model="tiny", api_key=key, only=only)
+    assert cli("judge", str(tmp_path / "record"), "--json").json == got.json
+    assert "--api-key-env KEY" in str(report.checks[0].reproduce)
+
+
 def test_no_reference(cli: Cli, without_top_k: str) -> None:
     arguments = ("--model", "tiny", "--reference", "none", *FAST, "--only", "contract.seed", "--json")
     got = cli("verify", without_top_k, *arguments)

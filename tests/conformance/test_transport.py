@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from refsample.conformance.session import error_text
 from refsample.conformance.transport import (
     UNANSWERED,
     Exchange,
@@ -139,6 +140,66 @@ def asked(*answers: bytes) -> tuple[Exchange, bytes]:
     endpoint.close()
     thread.join()
     return exchange, questions[-1]
+
+
+def echoed(key: str, spelled: str, status: bytes = b"200 OK", headers: bytes = b"") -> Exchange:
+    """What a client with a key makes of an answer that has `spelled` in its body."""
+    listener, questions = socket.create_server(("127.0.0.1", 0)), list[bytes]()
+    body = json.dumps({"you sent": "SPOT"}).replace("SPOT", spelled).encode()
+    answer = b"HTTP/1.1 %s\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n%s" % (status, len(body), headers, body)
+    thread = threading.Thread(target=serve, args=(listener, [answer], questions), daemon=True)
+    thread.start()
+    endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", key, timeout_s=10.0)
+    exchange = endpoint.send("POST", "/v1/completions", {})
+    endpoint.close()
+    thread.join()
+    assert key.encode() in questions[0]
+    return exchange
+
+
+KEY = 'se/cr"et\\key'
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        json.dumps(KEY)[1:-1],
+        json.dumps(json.dumps(KEY)[1:-1])[1:-1],
+        json.dumps(KEY)[1:-1].replace("/", "\\/"),
+        "".join(f"\\u{ord(c):04X}" for c in KEY),
+        KEY,
+        "se%2Fcr%22et%5ckey",
+    ],
+)
+def test_a_key_that_the_server_sends_back_is_masked(spelled: str) -> None:
+    assert echoed(KEY, "Bearer " + spelled).text == '{"you sent": "Bearer ***"}'
+
+
+def test_a_key_in_a_header_or_a_redirect_is_masked_and_a_word_is_no_key() -> None:
+    got = echoed("abcdef", "", headers=b"content-type: text/abcdef\r\n")
+    assert got.content_type == "text/***"
+    got = echoed("abcdef", "", b"302 Found", b"location: http://h/login?key=abcdef\r\n")
+    assert got.text == "to http://h/login?key=***: give that URL"
+    assert echoed("token", "5 token").text == '{"you sent": "5 token"}'
+
+
+def test_an_error_of_the_client_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx2 = pytest.importorskip("httpx2")
+
+    def request(self: Any, method: str, url: str, **more: Any) -> Any:
+        raise httpx2.ConnectError(f"sent {self.headers['authorization']}")
+
+    monkeypatch.setattr(httpx2.Client, "request", request)
+    with pytest.raises(EndpointError, match=r"failed: sent Bearer \*\*\*$"):
+        HttpEndpoint("http://h", "abcdef").send("POST", "/a", {})
+
+
+def test_a_redirect_says_where_to() -> None:
+    head = "HTTP/1.1 307 Temporary Redirect\r\ncontent-length: 0\r\nconnection: close\r\nlocation: "
+    got, _ = asked(f"{head}https://elsewhere/v1/completions\r\n\r\n".encode())
+    assert error_text(got) == "HTTP 307 to https://elsewhere/v1/completions: give that URL"
+    got, _ = asked(f"{head}/v1/completions/\r\n\r\n".encode())
+    assert error_text(got).endswith("/v1/completions/: give that URL") and "to http://127.0.0.1:" in error_text(got)
 
 
 FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"

@@ -46,7 +46,7 @@ def test_an_honest_endpoint_is_consistent_and_every_fault_is_excluded(tiny: Mode
     assert (report.verdict, report.model, report.law, report.contract) == ("consistent",) * 4
     assert report.faults == () and ids(report, "inconsistent") == set()
     assert {entry["name"] for entry in report.excluded} >= set(FAULTS) - NEEDS_MORE
-    assert report.requests < 240 and report.tokens < 2400
+    assert report.requests < 260 and report.tokens < 2700
     data = report.to_dict()
     assert {"verdict", "model", "law", "contract", "checks", "faults", "excluded", "requests", "tokens"} <= data.keys()
     assert {"spec", "engine", "reference"} <= data.keys()
@@ -138,7 +138,9 @@ def test_a_refused_field_is_skipped_with_the_reason(tiny: Model) -> None:
     skipped = {c.id: c.evidence for c in report.checks if c.verdict == "skipped"}
     assert "min_p: HTTP 400: not here" in skipped["law.min_p"]
     assert "contract.seed" in skipped
-    assert report.verdict == "consistent"
+    broken = {"contract.completions.takes.seed", "contract.chat.takes.seed"}  # min_p is beside this page
+    assert ids(report, "inconsistent") == broken and report.contract == "inconsistent"
+    assert smoke(Poorer(LocalEndpoint(tiny), {"min_p": None}), tiny).verdict == "consistent"
 
 
 def test_an_endpoint_with_chat_alone(tiny: Model) -> None:
@@ -159,6 +161,13 @@ def test_a_token_budget_is_kept_and_what_was_not_seen_is_not_called_consistent(t
     report = smoke(LocalEndpoint(tiny), tiny, max_tokens=300)
     assert report.verdict == "inconclusive"
     assert report.tokens < 500
+
+
+@pytest.mark.parametrize("budget", [1, 2, 10])
+def test_finding_out_what_is_taken_keeps_to_the_budget_too(tiny: Model, budget: int) -> None:
+    report = smoke(LocalEndpoint(tiny), tiny, max_tokens=budget)
+    assert report.verdict == "inconclusive" and report.tokens <= budget + 12
+    assert budget > 1 or report.tokens == 1
 
 
 def test_rules_are_those_of_the_engine_that_is_claimed(tiny: Model) -> None:

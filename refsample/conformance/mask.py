@@ -1,0 +1,28 @@
+"""The key of a run, kept out of all that a server may say back: a gateway that debugs echoes the headers it got.
+
+What an exchange holds goes on into the record, the report and the terminal, so it is masked where it comes in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+SHORTEST = 6
+"""Shorter keys are not looked for: they stand in words that have nothing to do with them."""
+MASK = "***"
+
+
+def masker(key: str | None) -> Callable[[str], str]:
+    """Replaces the key in a text: as it stands, as JSON may escape it (a character or all), or as a URL does."""
+    if not key or len(key) < SHORTEST:
+        return lambda text: text
+    pattern = re.compile("".join(_forms(char) for char in key))
+    return lambda text: pattern.sub(MASK, text)
+
+
+def _forms(char: str) -> str:
+    """One ASCII character in its spellings; the backslashes of JSON within JSON are any number."""
+    digits = "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in f"{ord(char):02x}")
+    spelled = [re.escape(char), rf"\\+{re.escape(char)}", rf"\\+u00{digits}", f"%{digits}"]
+    return f"(?:{'|'.join(spelled[::-1])})"
