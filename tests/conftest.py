@@ -27,6 +27,16 @@ settings.register_profile(
 )
 settings.load_profile("refsample")
 
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Where tests run in several processes, each has a log of its own: one file would hold what the last one wrote."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and config.option.log_file:
+        config.option.log_file += f"-{worker}"
+
+
 _LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 
 

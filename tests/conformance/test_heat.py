@@ -63,9 +63,12 @@ def test_a_route_that_is_always_greedy_is_blamed_on_temperature_alone(tiny: Mode
     assert found["temperature"].status == "dropped" and found["top_p"].status == "unknown"
 
 
-def test_penalties_that_nothing_tested_on_the_second_route_are_unknown(tiny: Model) -> None:
-    _, found = seen(LocalEndpoint(tiny, "openai"), tiny, "openai", "contract.chat.*", "law.*")
-    assert "2 taken" in found["presence_penalty"].observed and found["presence_penalty"].status == "unknown"
+def test_penalties_are_seen_on_the_second_route_by_their_acts_alone(tiny: Model) -> None:
+    inner, name = LocalEndpoint(tiny, "openai"), "presence_penalty"
+    for only, status in (("contract.chat.validation.*", "unknown"), ("contract.chat.act.presence*", "honoured")):
+        _, found = seen(inner, tiny, "openai", only, "law.*")
+        assert found[name].status == status
+    assert "taken" not in found[name].observed
 
 
 def test_without_a_reference_temperature_is_seen_on_the_first_route_too(tiny: Model) -> None:
