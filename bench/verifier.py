@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,13 @@ from refsample.spec.provider import provider, providers
 from served import served
 
 HONEST = "(honest)"
-COMMIT = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-"""Which code a row is about."""
+
+
+@cache
+def commit() -> str:
+    """Which code a row is about."""
+    command, here = ["git", "describe", "--always", "--dirty"], Path(__file__).parent
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def one(url: str, spec: str, fault: str, seed: int, profile: str, model: Model) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def one(url: str, spec: str, fault: str, seed: int, profile: str, model: Model) 
         "fault": fault,
         "seed": seed,
         "profile": profile,
-        "commit": COMMIT,
+        "commit": commit(),
         "verdict": report.verdict,
         "named": report.faults[0][0] if report.faults else None,
         "ln_e": math.log(report.e_value) if report.e_value > 0 else 0.0,

@@ -118,6 +118,7 @@ def ready(
 def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     """Everything up to the first forward pass. Raises ParameterError, ContextLengthError."""
     asked, deadline = request.generation, None
+    # here, since only the door knows what was not sent; as a hypothesis it is `Oracle.overlays`
     if "other_defaults" in behaviour.flaws and all(request.fields.sent(name) is UNSET for name, _ in OVERLAY):
         overlay: dict[str, Any] = dict(OVERLAY)
         asked = replace(asked, sampling=replace(asked.sampling, **overlay))

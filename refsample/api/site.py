@@ -26,6 +26,7 @@ from refsample.api.wire import dumps, loads
 from refsample.errors import BusyError, ParameterError, RefsampleError
 from refsample.generation.batch import Batcher
 from refsample.generation.behaviour import Behaviour
+from refsample.mask import masker
 from refsample.spec.provider import ProviderSpec
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ STOPPING = "the server is stopping"
 """What a client is told whose answer is not finished any more."""
 RETRY_AFTER = "1"
 """Seconds until a client that was told to come back may do so; answers take about as long."""
-SECRET_LENGTH = 6
-"""Characters from which on a key is looked for in what is logged."""
 STOP_CHECK_S = 0.2
 """How often a body that does not come is left to see whether the server stops."""
 _PATH = "/:@!$&'()*+,;=-._~"
@@ -66,18 +65,13 @@ class Shared:
     closing: threading.Event = field(default_factory=threading.Event)
     waiters: CapacityLimiter = field(init=False)
     """Threads that wait for tokens: one for each request that the batcher may hold."""
+    masked: Callable[[str], str] = field(init=False, repr=False)
+    """A line for a log, or an error, with the server's own key left out."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "masked", masker(self.api_key))
         held = self.batcher.max_live + self.batcher.max_waiting
         object.__setattr__(self, "waiters", CapacityLimiter(held))
-
-    def without_key(self, text: str) -> str:
-        """A line for a log, or an error, with the server's own key left out, as it stands or in a path. A key of a few
-        letters is in half of all words."""
-        key = self.api_key or ""
-        for written in (key, quote(key, safe=_PATH)) if len(key) >= SECRET_LENGTH else ():
-            text = text.replace(written, "***")
-        return text
 
     def close(self) -> None:
         """End what is under way at its next token; nothing new is begun."""
@@ -97,15 +91,22 @@ class Site:
     strict: bool
 
     def respond(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-        data = dumps(body)
         if status >= 400:  # an error repeats what was sent, in the wrong place perhaps the key
-            data = self.shared.without_key(data.decode()).encode()
-        return Response(data, status, {**request_id(), **(headers or {})}, "application/json")
+            body = _told(body, self.shared.masked)
+        return Response(dumps(body), status, {**request_id(), **(headers or {})}, "application/json")
 
     def fail(
         self, kind: str, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Response:
         return self.respond(*failure(kind, message, self.page, code=code), headers)
+
+
+def _told(body: Any, masked: Callable[[str], str]) -> Any:
+    """An error's body with what it says of the request masked; the provider's own words stay."""
+    if isinstance(body, dict):
+        said = ("message", "detail", "param")
+        return {k: masked(v) if k in said and isinstance(v, str) else _told(v, masked) for k, v in body.items()}
+    return body
 
 
 def request_id() -> dict[str, str]:
@@ -122,7 +123,7 @@ def guarded(site: Site, inner: SiteHandler) -> Handler:
 
     async def handler(request: Request) -> Response:
         response = await _answered(site, request, inner)
-        _log.info("%s -> %d", site.shared.without_key(where(request)), response.status_code)
+        _log.info("%s -> %d", site.shared.masked(where(request)), response.status_code)
         return response
 
     return handler
@@ -137,7 +138,7 @@ async def _answered(site: Site, request: Request, inner: SiteHandler) -> Respons
     except RefsampleError as error:
         status, body = error_body(error, site.page)
         if kind_of(error) == "internal":
-            _log.error("%s", site.shared.without_key(f"{where(request)}: {error}"))
+            _log.error("%s", site.shared.masked(f"{where(request)}: {error}"))
         return site.respond(status, body, {"retry-after": RETRY_AFTER} if isinstance(error, BusyError) else None)
     except TooLargeError:
         return site.fail("too_large", f"the body is larger than {site.shared.max_body} bytes")

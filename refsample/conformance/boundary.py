@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from refsample.conformance.calls import TOOLS
-from refsample.conformance.contract import ContractCheck
+from refsample.conformance.contract import UNSAID, ContractCheck
 from refsample.conformance.page import Page
 from refsample.conformance.report import Check, Finding, Mark, Note, Status
 from refsample.conformance.session import Session, error_text
@@ -25,8 +25,6 @@ BESIDE: Mapping[str, Mapping[str, Any]] = {
     "function_call": {"functions": [TOOLS[0]["function"]]},
 }
 """Library's name of a field -> fields without which no value of it means anything."""
-UNSAID = frozenset({408, 429})
-"""Statuses below 500 that refuse no value."""
 
 
 class Asked(NamedTuple):
@@ -98,7 +96,7 @@ def _verdict(case: Case, exchange: Exchange, record: ParameterSpec) -> tuple[str
         count = len(answer.choices) if answer is not None else 0
         wanted = case.value if record.means == "n" and isinstance(case.value, int) else 1
         return (None if count == wanted else f"{shown} gave {count} choices"), True
-    broken = status >= 500 and status != 503
+    broken = status >= 500 and status not in UNSAID
     refused = 400 <= status < 500 and status not in UNSAID
     if broken or refused and case.accepted is True:
         return f"{shown}: {error_text(exchange)}", True
@@ -147,7 +145,7 @@ def check_nulls(session: Session, page: Page) -> Iterator[Finding]:
     alone = {name: session.post(kind, {**body, name: None}) for name in names}
     refused = {name: one for name, one in alone.items() if read_answer(one) is None}
     for name, one in (refused or {"": exchange}).items():
-        decided = 400 <= one.status < 600 and one.status not in {*UNSAID, 503}
+        decided = 400 <= one.status < 600 and one.status not in UNSAID
         mark: Mark = "inconsistent" if decided else "inconclusive"
         said = f"{name or 'all at once'}: {error_text(one)}"
         found = Check(f"{check}.{name}".rstrip("."), "contract", title, mark, said,

@@ -38,6 +38,8 @@ ALPHA = 0.01
 EXCLUDED = -math.log(100.0)
 SURE = 0.99
 """Posterior from which on the fault that explains what was found says which area it is in."""
+ALL_AREAS = math.log(500.0)
+"""ln e of all evidence together from which on that is said at all: an honest endpoint gets there once in 500 runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ def _report(session: Session, plan: Plan, findings: Sequence[Finding]) -> Report
     verdicts = {area: worst([c.verdict for c in checks if c.area == area]) for area in ("contract", "model", "law")}
     explained = {area for area in differs if home != area and differs.get(home or "", False)}
     verdicts |= {area: "inconsistent" for area in differs if differs[area] and area not in explained}
-    if home is not None and "inconsistent" in verdicts.values() and faults[0].posterior > SURE:
+    sure = bool(faults) and faults[0].posterior > SURE and log_e_value([f.evidence for f in findings]) >= ALL_AREAS
+    if home is not None and sure and "inconsistent" in verdicts.values():
         verdicts[home] = "inconsistent"  # a law, say, whose breach an act on a greedy text has shown
     return _assemble(session, plan, findings, checks, verdicts)
 

@@ -32,6 +32,9 @@ UNSTEADY = "greedy text is not the same twice here, so texts cannot be compared"
 REFUSED = frozenset({400, 422})
 """Statuses that refuse a value; 401, 404 and 429 refuse something else."""
 
+UNSAID = frozenset({0, 401, 403, 408, 413, 429, 502, 503, 504})
+"""No answer, or one that is about the key, the load, the time or a gateway, and says nothing of a value."""
+
 ContractCheck = Callable[[Session, Page], Iterator[Finding]]
 
 

@@ -16,7 +16,7 @@ from refsample.conformance.transport import Exchange
 from refsample.spec.envelopes import ENVELOPES
 from refsample.spec.provider import Failure
 
-UNSAID = frozenset({0, 408, 429, 503})
+LATE = frozenset({0, 408, 429, 502, 503, 504})
 """Statuses of an endpoint that was late or busy: they say nothing of the request."""
 NOWHERE = "/refsample-no-such-path"
 
@@ -26,7 +26,7 @@ def failed_as(
 ) -> Finding:
     """One check over failures of one kind: those that are not as the page's file has them, worst first."""
     record = page.provider.errors[kind]
-    seen = [e for e in exchanges if e.status not in UNSAID]
+    seen = [e for e in exchanges if e.status not in LATE]
     if not seen:
         return _told(check, title, error_text(exchanges[0]))
     other = [e for e in seen if not 400 <= e.status < 500]

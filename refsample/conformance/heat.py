@@ -21,6 +21,7 @@ HOT = 1000.0
 TINY = 1e-6
 """Less than the share of the likeliest token of any vocabulary at any temperature."""
 TRIES = 2
+TIES = 3
 COLD = 3
 LEAST = 8
 """Characters that a greedy text has to have: the shorter it is, the likelier a hot draw is the same."""
@@ -68,9 +69,16 @@ def _leaves_one(session: Session, page: Page, heated: Heated, name: str, value: 
     plain, least = _plain(session, page), page.near(name, value)
     if plain is None:
         return "unknown", "no greedy text to tell draws from"
-    text, refused = _draw(session, page, **{name: least})
-    if text is None:
-        return refused
+    if least != value and name != "min_p":
+        return "unknown", f"the page lets nobody ask for {value}"
+    text: str | None = None
+    for _ in range(TIES):  # tokens that tie for the best place all stay, and greedy text shows one of them
+        text, refused = _draw(session, page, **{name: least})
+        if text is None:
+            return refused
+        if text == plain.text:
+            break
+    assert text is not None
     said = f"{least} at the highest temperature gave {text[:40]!r}, the greedy text is {plain.text[:40]!r}"
     if text != plain.text:
         return ("dropped", said) if repeats(session, page.kind, plain) else ("unknown", UNSTEADY)

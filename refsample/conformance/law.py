@@ -16,6 +16,7 @@ from refsample.conformance.oracle import (
     OTHER_DEFAULTS,
     SLACK_SIGMAS,
     Context,
+    Floats,
     Hypothesis,
     Oracle,
     sampling_params,
@@ -38,7 +39,7 @@ def law_findings(
 ) -> Iterator[Finding]:
     """One finding for each wanted setting; one that the endpoint cannot be asked for is skipped with the reason."""
     settings = [s for s in SETTINGS if wanted(s.id)]
-    if not settings:
+    if not settings and not wanted(f"contract.{kind}.n_drawn") and not wanted(f"contract.{kind}.leading_space"):
         return
     prompts = Prompts(oracle, kind, session.seed, "law")
     contexts = prompts.open_contexts(max(4, budget.draws // 8))
@@ -62,6 +63,10 @@ def law_findings(
             continue
         here = [prompts.listing(c) for c in contexts] if setting.listed else contexts
         if not session.target.pages[kind].allows("max_tokens", 1):
+            if oracle.cut:
+                said = "whole texts without the white space they begin with cannot be scored"
+                yield Finding(Check(setting.id, setting.area, setting.title, "inconclusive", said))
+                continue
             yield _read(session, oracle, setting, here, draws, kind)
         elif setting.best_of > 1:
             yield _draw(session, oracle, setting, here, budget.single_draws, kind)
@@ -104,11 +109,12 @@ def _leading(session: Session, oracle: Oracle, kind: Kind) -> Iterator[Finding]:
     choice = first(session.greedily(kind, LONG, LENGTH))
     path = oracle.model.generate(list(oracle.model.prompt_ids(asked)), temperature=0.0, max_tokens=LENGTH).token_ids
     whole = oracle.model.tokenizer.decode(path, skip_special=True)
-    if choice is None or whole == whole.lstrip() or not choice.text or not whole.lstrip().startswith(choice.text):
+    word, said = (f"{text.split()[0]} " if text.split() else "" for text in (whole, choice.text if choice else ""))
+    if choice is None or not word or word != said or whole == whole.lstrip() or choice.text != choice.text.lstrip():
         return
     oracle.cut_leading()
-    said = f"{choice.text[:30]!r} where the reference says {whole[:30]!r}: laws are those of texts without it"
-    yield Finding(Check(f"contract.{kind}.leading_space", "contract", f"{kind}: texts are whole", "skipped", said))
+    told = f"{choice.text[:30]!r} where the reference says {whole[:30]!r}: laws are those of texts without it"
+    yield Finding(Check(f"contract.{kind}.leading_space", "contract", f"{kind}: texts are whole", "skipped", told))
 
 
 def _copies(session: Session, oracle: Oracle, contexts: Sequence[Context], kind: Kind) -> Finding:
@@ -123,18 +129,25 @@ def _copies(session: Session, oracle: Oracle, contexts: Sequence[Context], kind:
         if answer is None or len(answer.choices) != count:
             return Finding(Check(check, "contract", title, "inconclusive", error_text(exchange)))
         texts = [oracle.text_of(choice, context.ids) for choice in answer.choices]
-        law = oracle.law(context, sampling_params(fields), oracle.nulls[0])
         asked += 1
-        if len(set(texts)) == 1 and (drawn := oracle.class_of_text(texts[0])) is not None:
+        if len(set(texts)) == 1:
             alike += 1
-            chance += (count - 1) * math.log(max(IMPOSSIBLE, float(law[drawn])))
-    copies = alike == asked and chance < -CERTAIN
+            chance += _chance_alike(oracle, oracle.law(context, sampling_params(fields), oracle.nulls[0]), texts)
+    said, apart = f"{alike} of {asked} requests gave {count} equal choices", alike < asked
+    copies = not apart and chance < -CERTAIN
     if copies:
         session.target.choices = 1
-    said = f"{alike} of {asked} requests gave {count} equal choices"
-    evidence = sign("choices_copied", copies, not copies)
-    found = finding(check, "contract", title, not copies, said, None, evidence=evidence)
+    evidence = sign("choices_copied", copies, apart)
+    if not copies and not apart:
+        return Finding(Check(check, "contract", title, "inconclusive", f"{said}, as they well may"), evidence)
+    found = finding(check, "contract", title, apart, said, None, evidence=evidence)
     return replace(found, notes=(Note(kind, "n", "different" if copies else "honoured", said),))
+
+
+def _chance_alike(oracle: Oracle, law: Floats, texts: Sequence[str]) -> float:
+    """ln of the chance that independent draws all give the first text again; 0 where no single token looks like it."""
+    drawn = oracle.class_of_text(texts[0])
+    return 0.0 if drawn is None else (len(texts) - 1) * math.log(max(IMPOSSIBLE, float(law[drawn])))
 
 
 def observe(oracle: Oracle, laws: Laws, kind: int, tally: Tally) -> None:
@@ -246,10 +259,7 @@ def _read(
 
 def copied(oracle: Oracle, laws: Laws, texts: Sequence[str]) -> bool:
     """Whether choices are all equal where independent ones would be so less than once in a million (S10)."""
-    first = oracle.class_of_text(texts[0]) if texts else None
-    if first is None or len(set(texts)) > 1:
-        return False
-    return (len(texts) - 1) * math.log(max(IMPOSSIBLE, float(laws.honest[first]))) < -13.8
+    return len(set(texts)) == 1 and _chance_alike(oracle, laws.honest, texts) < -CERTAIN
 
 
 def _finding(setting: Setting, evidence: Evidence, unread: Sequence[str], failed: str | None) -> Finding:

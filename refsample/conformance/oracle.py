@@ -77,7 +77,7 @@ class Oracle:
         )
         """What a request without any parameter may be sampled with instead."""
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
-        self._cut = False
+        self.cut = False
         self._classes()
 
     def text_of(self, choice: Choice, ids: Sequence[int]) -> str:
@@ -90,7 +90,7 @@ class Oracle:
 
     def cut_leading(self) -> None:
         """The endpoint cuts white space off the beginning of its texts: so what is told of a first token is less."""
-        self._cut = True
+        self.cut = True
         self._classes()
 
     def _classes(self) -> None:
@@ -102,7 +102,7 @@ class Oracle:
             raw = tokenizer.token_bytes(token)
             self.id_of_bytes.setdefault(raw, token)
             text = "" if tokenizer.is_special(token) else raw.decode("utf-8", errors="replace")
-            text = text.lstrip() if self._cut else text
+            text = text.lstrip() if self.cut else text
             if text and "\ufffd" not in text:
                 self.class_of[token] = self.index.setdefault(text, len(self.index))
         members: dict[int, list[int]] = {}

@@ -18,7 +18,7 @@ import numpy as np
 
 from refsample.conformance.act import Act, Seen, refusal
 from refsample.conformance.contract import first
-from refsample.conformance.oracle import HONEST, Oracle
+from refsample.conformance.oracle import HONEST, TWIN, Oracle
 from refsample.conformance.page import Kind, Page
 from refsample.conformance.probes import Prompts
 from refsample.conformance.session import Session
@@ -33,10 +33,11 @@ FAULT = {
     "repetition_penalty": "repetition_penalty_ignored",
 }
 LENGTH = 32
-LEAD = 0.1
-"""Nats by which every greedy decision on the way has to lead: several times the noise of honest kernels, and more than
-one prompt is asked where they can be had."""
-FORKS = 3
+LEAD = 4.0
+"""Times the noise of honest kernels by which every greedy decision on the way has to lead: each is turned with a chance
+of 0.0023 (`flip_probability`), and more than one prompt has to say the same."""
+FORKS, AGREED = 3, 2
+"""Prompts that are asked, and those that have to agree before an endpoint is called wrong."""
 THINGS = (
     "animals", "colours", "fruits", "birds", "names", "numbers", "cities", "trees", "flowers", "tools", "vegetables",
     "friends", "days", "words", "countries", "rivers",
@@ -92,11 +93,15 @@ def _see(session: Session, page: Page, oracle: Oracle, name: str) -> Seen:
             vote = vote if plain is not None and fork.vote(plain.text) == "plain" else "another model's"
         votes[vote] += 1
         said = f"{value} after {fork.prompt!r} gave {choice.text[:40]!r}, the reference {fork.sure[:40]!r}"
-    if not votes or votes["another model's"] == votes.total():
+    del votes["another model's"]
+    if not votes:
         return "unknown", said or f"no greedy text of the reference shows {name} {value}"
-    if votes["bent"] > votes.total() // 2:
+    (vote, count), total = votes.most_common(1)[0], votes.total()
+    if vote == "bent" and 2 * count > total:
         return "honoured", said
-    return ("dropped" if votes["plain"] > votes.total() // 2 else "different"), said
+    if total < AGREED or 2 * count <= total:
+        return "unknown", f"{said}; {total} prompts agree on nothing"
+    return ("dropped" if vote == "plain" else "different"), said
 
 
 def _forks(session: Session, oracle: Oracle, kind: Kind, penalty: Mapping[str, Any]) -> Iterator[_Fork]:
@@ -132,11 +137,11 @@ def _path(oracle: Oracle, ids: tuple[int, ...], penalty: Mapping[str, Any]) -> l
 
 
 def _sure(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], penalty: Mapping[str, Any]) -> int:
-    """How many tokens of a greedy path were taken with a lead of LEAD, the logits being those after the penalty."""
-    rows = oracle.all_logits((*ids, *path), HONEST)[len(ids) - 1 :]  # [T + 1, V]
+    """How many tokens of a greedy path were taken with such a lead, the logits being those after the penalty."""
+    rows, twin = (oracle.all_logits((*ids, *path), name)[len(ids) - 1 :] for name in (HONEST, TWIN))  # [T + 1, V]
     params = SamplingParams(temperature=1.0, **penalty)
     for t in range(len(path)):
         best = np.sort(oracle.distribution(rows[t], params, oracle.honest, ids, path[:t]).probs)[-2:]
-        if best[0] > 0 and np.log(best[1] / best[0]) < LEAD:
+        if best[0] > 0 and np.log(best[1] / best[0]) < LEAD * oracle.noise(rows[t], twin[t]):
             return t
     return len(path)

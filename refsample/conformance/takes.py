@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from refsample.conformance.contract import ContractCheck
+from refsample.conformance.contract import UNSAID, ContractCheck
 from refsample.conformance.page import Page
 from refsample.conformance.report import Check, Finding, Note, finding
 from refsample.conformance.session import ACTING, NEUTRAL, Session, error_text
 from refsample.conformance.transport import Exchange
-
-BUSY = frozenset({0, 401, 403, 404, 429})
-"""Statuses that refuse the request, or the asker, for another reason than a field."""
 
 
 def check_takes(session: Session, page: Page) -> Iterator[Finding]:
@@ -46,7 +43,7 @@ def refusal_of(
     shown = name if record is None else record.name
     check, title = f"contract.{kind}.{group}.{shown}", f"{kind}: {shown} = {value!r} is taken"
     said = error_text(exchange)
-    if exchange.status in BUSY or exchange.status >= 500:
+    if exchange.status in {*UNSAID, 404} or exchange.status >= 500:
         return Finding(Check(check, "contract", title, "inconclusive", said))
     kept = "printed" in page.readings("vendor_rules")
     if record is not None and kept and record.kept_from(session.target.model):

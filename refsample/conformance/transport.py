@@ -16,8 +16,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin
 
-from refsample.conformance.mask import masker
 from refsample.errors import EndpointError, MissingExtraError, ParameterError, RecordError
+from refsample.mask import masker
 from refsample.spec.provider import Auth
 
 if TYPE_CHECKING:

@@ -67,9 +67,9 @@ class Ticket(Iterator[TokenEvent]):
 class Batcher:
     """Takes requests of any models from any thread and computes them together.
 
-    `max_live` choices at most are computed at a time. While others are there, no request has more than half of that, so
-    one with thousands of choices holds nobody up; alone it has all it wants. `max_waiting` requests wait for their
-    turn, one more is a BusyError.
+    `max_live` choices at most go through a model together. While others are there, no request has more than half of
+    them, so one with thousands of choices holds nobody up. `max_waiting` requests wait for their turn, one more is a
+    BusyError.
     """
 
     def __init__(self, max_live: int = 64, max_waiting: int = 256) -> None:
@@ -160,7 +160,7 @@ class Batcher:
     def _step(self) -> None:
         """One more token for every live choice whose turn it is; what shares its weights goes through them together."""
         together: dict[int, tuple[Transformer, list[_Slot]]] = {}
-        most = None if len(self._running) == 1 else self._places(self.max_live)
+        most = self.max_live if len(self._running) == 1 else self._places(self.max_live)
         for slot in self._running:
             if slot.work.live and not (slot.cancelled or slot.failed):
                 together.setdefault(id(slot.work.transformer), (slot.work.transformer, []))[1].append(slot)

@@ -22,7 +22,7 @@ MAX_DEPTH = 100
 MAX_DIVISOR = 100_000
 """Least common multiple of all `multipleOf`, powers of ten left out: a state of the lexer for each remainder."""
 _BY_NUMBER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
-"""Characters that JSON text can only hold as \\uXXXX."""
+"""Characters that JSON text holds as \\uXXXX, the last of them since llguidance writes no other way."""
 
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")

@@ -13,6 +13,7 @@ FLOORS: Mapping[str, int] = {
     "refsample_kernels": 1,
     "refsample.errors": 2,
     "refsample.render": 2,
+    "refsample.mask": 2,
     "refsample.checks": 3,
     "refsample.files": 3,
     "refsample.spec": 3,

@@ -1,6 +1,7 @@
-"""The key of a run, kept out of all that a server may say back: a gateway that debugs echoes the headers it got.
+"""A key, kept out of what is logged, answered or recorded, however it is spelled there. Knows no HTTP and no JSON.
 
-What an exchange holds goes on into the record, the report and the terminal, so it is masked where it comes in.
+A server masks its own in its log and its errors; the verifier masks the run's in all that an endpoint says back, for a
+gateway that debugs echoes the headers it got.
 """
 
 from __future__ import annotations
