@@ -96,7 +96,6 @@ def test_what_nothing_showed_is_unknown(tiny: Model) -> None:
 ACTS = "contract.*.act."
 SHOWN = ("contract.*", "law.*")
 UNSEEN = {
-    "openai": {"chat.presence_penalty", "chat.frequency_penalty"},  # laws are tested on the first route alone
     "scale": {"completions.parallel_tool_calls"},  # its answers have no place for calls, so none can be counted
 }
 
