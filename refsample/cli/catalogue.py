@@ -27,6 +27,8 @@ def specs(name: str | None, as_json: bool, as_openapi: bool, strict: bool, markd
     from refsample.spec.provider import provider, providers
     from refsample.spec.tables import document
 
+    if markdown and (as_json or as_openapi):
+        raise click.UsageError("--markdown is a format of its own: leave out --json and --openapi")
     if markdown:
         click.echo(document([provider(name)] if name else [provider(each) for each in providers()]), nl=False)
         return

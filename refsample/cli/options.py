@@ -129,7 +129,9 @@ def put_adapters(models: dict[str, Model], entries: tuple[str, ...]) -> None:
     bases = dict(models)
     for entry in entries:
         name, source = named(entry)
-        name, _, chosen = name.partition("@") if source != entry else (name, "", "")
+        name, at, chosen = name.partition("@") if source != entry else (name, "", "")
+        if not name or (at and not chosen):
+            raise ParameterError("--lora", entry, "must be NAME@BASE=PATH", "the command line")
         if name in models:
             raise ParameterError("--lora", entry, f"the name {name} is taken: write OTHER=PATH", "the command line")
         if chosen and chosen not in bases:

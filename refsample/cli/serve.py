@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -61,6 +61,8 @@ def serve(
 
     served = by_prefix(specs)
     behaviour = {prefix: faulty(faults, spec, strict) for prefix, spec in served.items()} if faults else None
+    for spec, name in unseen(served.values(), faults):
+        note(f"nothing on the page of {spec} shows {name}: it is served, and verify cannot see it")
     set_threads(threads)
     models = open_models(names or ("tiny",), adapters)
     app = create_app(
@@ -119,6 +121,14 @@ def faulty(faults: tuple[str, ...], spec: str, strict: bool = False) -> Behaviou
     from refsample.spec.provider import provider
 
     return apply(faults, default_behaviour(provider(spec), strict=strict))
+
+
+def unseen(specs: Iterable[str], faults: Iterable[str]) -> list[tuple[str, str]]:
+    """(spec, fault) where the page has no field that the fault would show in."""
+    from refsample.conformance.faults import fault, shows
+    from refsample.spec.provider import provider
+
+    return [(spec, name) for spec in specs for name in faults if not shows(fault(name), provider(spec))]
 
 
 def key_from(variable: str | None) -> str | None:

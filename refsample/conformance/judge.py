@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refsample.conformance.record import read_record
+from refsample.conformance.record import kept_spec, read_record
 from refsample.conformance.report import Report
 from refsample.conformance.transport import Recording
 from refsample.conformance.verify import execute, plan_for
@@ -13,12 +13,13 @@ from refsample.errors import RecordError
 
 def judge(folder: Path | str) -> Report:
     """The report of a recorded run, worked out again from its raw answers. Raises RecordError."""
-    run, exchanges = read_record(Path(folder))
+    folder = Path(folder)
+    run, exchanges = read_record(folder)
     told, settings = run["report"], run["settings"]
     plan, model = plan_for(
         told["reference"],
-        told["spec"],
-        told["engine"],
+        kept_spec(folder, "spec", told["spec"]),
+        kept_spec(folder, "engine", told["engine"]),
         told["profile"],
         told["seed"],
         frozenset(settings["only"]),

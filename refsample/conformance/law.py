@@ -44,7 +44,8 @@ def law_findings(
     prompts = Prompts(oracle, kind, session.seed, "law")
     contexts = prompts.open_contexts(max(4, budget.draws // 8))
     yield from _leading(session, oracle, kind)
-    apart = _copies(session, oracle, contexts, kind) if session.target.choices > 1 else None
+    many = session.target.choices > 1 and not session.exhausted
+    apart = _copies(session, oracle, contexts, kind) if many else None
     if apart is not None:
         yield apart
     batch = session.target.choices

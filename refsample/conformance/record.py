@@ -8,6 +8,7 @@ may hold halves of surrogate pairs, which UTF-8 cannot.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from refsample.conformance.report import Report
 from refsample.conformance.transport import Exchange
 from refsample.errors import RecordError, shorten
+from refsample.spec.load import is_path
 
 RUN, EXCHANGES = "run.json", "exchanges.jsonl"
 _EXCHANGE: Mapping[str, tuple[type, ...]] = {
@@ -60,6 +62,19 @@ def make_room(folder: Path) -> None:
         raise RecordError(f"{folder} holds a record already: name a new folder")
 
 
+def keep_specs(folder: Path, named: Mapping[str, str | None]) -> None:
+    """Copies of the files that a run names by a path: the record has to be judged where they are not."""
+    for kind, name in named.items():
+        if name is not None and is_path(name):
+            shutil.copyfile(name, folder / f"{kind}.toml")
+
+
+def kept_spec(folder: Path, kind: str, name: str) -> str:
+    """What judges a record: the file that was kept with it, else the name."""
+    kept = folder / f"{kind}.toml"
+    return str(kept) if kept.exists() else name
+
+
 def write_exchange(folder: Path, exchange: Exchange) -> None:
     """Append one exchange to the record in `folder`, which `make_room` made. Raises RecordError."""
     _write(folder / EXCHANGES, "a", json.dumps(asdict(exchange)))
@@ -96,6 +111,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], list[Exchange]]:
         if line:
             where = f"{folder / EXCHANGES}, line {number}"
             entry = _parsed(line, where)
+            if isinstance(entry, dict):
+                entry.setdefault("at", None)  # records of earlier versions do not tell
             _check(entry, _EXCHANGE, where)
             exchanges.append(Exchange(**{each.name: entry[each.name] for each in fields(Exchange)}))
     return run, exchanges

@@ -178,9 +178,12 @@ class Session:
         """A command that repeats a request, with the key from the variable KEY where the page wants one."""
         page = self.target.pages[kind]
         auth = next((a for a in page.provider.auth if a.printed), page.provider.auth[0])
-        header = f'-H "{auth.name}: {auth.scheme + " " if auth.scheme else ""}$KEY" ' if auth.place == "header" else ""
-        data = shlex.quote(json.dumps({**body, **({} if header else {auth.name: "$KEY"})}))
-        if not header:
+        inside = auth.place == "body"
+        header = "" if inside else f'-H "{auth.name}: {auth.scheme + " " if auth.scheme else ""}$KEY" '
+        more = (h for h in page.provider.headers if h.name != "content-type")
+        header += "".join(f"-H {shlex.quote(f'{h.name}: {h.value}')} " for h in more)
+        data = shlex.quote(json.dumps({**body, **({auth.name: "$KEY"} if inside else {})}))
+        if inside:
             data = data.replace('"$KEY"', '"\'"$KEY"\'"')
         return (
             f"curl -s {shlex.quote(self.endpoint.url + page.endpoint.path)} -H 'content-type: application/json' "

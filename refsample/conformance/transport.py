@@ -105,7 +105,7 @@ class HttpEndpoint:
     """A server reached over HTTP; `url` with or without the beginning of its `paths`, such as /v1.
 
     `auth`: where the key goes. One that goes into the body is put there on the way, so no exchange ever holds it.
-    `bare`: where it goes in a request that has no body, if `auth` is in the body.
+    `bare`: where it goes in a request that has no body, if `auth` is in the body. `headers`: others the page wants.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class HttpEndpoint:
         paths: Iterable[str] = (),
         auth: Auth = BEARER,
         bare: Auth | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         try:
             import httpx2
@@ -126,7 +127,8 @@ class HttpEndpoint:
         if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
             # Not in the words of the client, which show the key.
             raise ParameterError("api_key", ..., "must be printable ASCII with no space around it: it goes in a header")
-        headers = {auth.name: f"{auth.scheme} {api_key}".strip()} if api_key and auth.place == "header" else {}
+        key = {auth.name: f"{auth.scheme} {api_key}".strip()} if api_key and auth.place == "header" else {}
+        headers = {**(headers or {}), **key}
         self._secret = {auth.name: api_key} if api_key and auth.place == "body" else {}
         self._bare = {bare.name: f"{bare.scheme} {api_key}".strip()} if api_key and bare and self._secret else {}
         self._masked = masker(api_key)

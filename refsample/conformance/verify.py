@@ -12,7 +12,7 @@ from refsample.conformance.campaign import Plan, run
 from refsample.conformance.oracle import HONEST, Oracle
 from refsample.conformance.page import pages_of
 from refsample.conformance.probes import PROFILES
-from refsample.conformance.record import make_room, write_exchange, write_run
+from refsample.conformance.record import keep_specs, make_room, write_exchange, write_run
 from refsample.conformance.report import Check, Report
 from refsample.conformance.session import Session, Target, first_model
 from refsample.conformance.transport import Endpoint, HttpEndpoint, Recorder
@@ -63,6 +63,7 @@ def verify(
     asked = _reach(endpoint, api_key, plan.provider, timeout_s) if isinstance(endpoint, str) else endpoint
     if out is not None:
         make_room(out)
+        keep_specs(out, {"spec": spec, "engine": engine})
     recorder = Recorder(asked, None if out is None else partial(write_exchange, out))
     try:
         report = execute(recorder, plan, loaded, model, max_tokens, on_request, on_check)
@@ -103,7 +104,8 @@ def _reach(url: str, api_key: str | None, page: ProviderSpec, timeout_s: float) 
     paths = [*(e.path for e in page.endpoints.values()), *([page.models_path] if page.models_path else [])]
     auth = next((a for a in page.auth if a.printed), page.auth[0])
     bare = next((a for a in page.auth if a.place == "header"), None)
-    return HttpEndpoint(url, api_key, timeout_s=timeout_s, paths=paths, auth=auth, bare=bare)
+    headers = {header.name: header.value for header in page.headers if header.name != "content-type"}
+    return HttpEndpoint(url, api_key, timeout_s=timeout_s, paths=paths, auth=auth, bare=bare, headers=headers)
 
 
 def execute(

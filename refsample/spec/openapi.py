@@ -30,7 +30,7 @@ def openapi(provider: ProviderSpec, *, strict: bool = False) -> dict[str, Any]:
         schemas[f"{name}Request"] = request_schema(endpoint, strict=strict, unknown=unknown)
         schemas[f"{name}Response"] = answer_schema(endpoint.response, strict=strict)
         schemas[f"{name}Chunk"] = answer_schema(endpoint.chunk, strict=strict)
-        paths[endpoint.path] = {"post": _generation(provider, endpoint, name)}
+        paths[endpoint.path] = {"post": _generation(provider, endpoint, name, strict)}
     paths |= _models(provider, strict) | _tokens(provider, schemas, unknown)
     ok = {"200": _answer("it is", _ref("Health"))}
     paths["/health"] = {"get": {"operationId": "health", "security": [], "responses": ok}}
@@ -65,14 +65,20 @@ def _failures(provider: ProviderSpec, *leave: str) -> Schema:
     return {str(status): _answer(", ".join(found), _ref("Error")) for status, found in sorted(kinds.items())}
 
 
-def _generation(provider: ProviderSpec, endpoint: EndpointSpec, name: str) -> Schema:
+def _generation(provider: ProviderSpec, endpoint: EndpointSpec, name: str, strict: bool) -> Schema:
     streamed = f"data: {name}Chunk, one for each event; then data: [DONE]"
     content = {
         _JSON: {"schema": _ref(f"{name}Response")},
         "text/event-stream": {"schema": {"type": "string", "description": streamed}},
     }
+    # content-type is the body's own matter in OpenAPI, which reads no parameter of that name
+    headers = [
+        {"name": header.name, "in": "header", "required": strict, "schema": {"type": "string", "enum": [header.value]}}
+        for header in provider.headers if header.name != "content-type"
+    ]  # fmt: skip
     return {
         "operationId": f"create_{endpoint.name}",
+        **({"parameters": headers} if headers else {}),
         "requestBody": {"required": True, "content": {_JSON: {"schema": _ref(f"{name}Request")}}},
         "responses": {
             "200": {"description": "the answer, whole or as server-sent events", "content": content},

@@ -64,7 +64,7 @@ def _shared() -> Mapping[str, Any]:
 
 def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
     """A ProviderSpec from a parsed file; `where` is its name for errors. Raises SpecError naming file and key."""
-    rest = {**_USUAL_PROVIDER, **data}
+    rest = {"behaviours": {}, **_USUAL_PROVIDER, **data}
     sections = {key: _table(rest.pop(key, None), f"{where}: {key}") for key in _SECTIONS}
     sections["behaviours"] = {**_shared()["behaviours"], **sections["behaviours"]}
     built: dict[str, Any] = {
@@ -86,6 +86,9 @@ def provider_from(data: Mapping[str, Any], where: str) -> ProviderSpec:
         for value in (reading.printed, reading.effective):
             if value not in BEHAVIOURS[name]:
                 raise SpecError(f"{where}: behaviours.{name}={value!r}: must be one of {', '.join(BEHAVIOURS[name])}")
+    engine = rest.get("engine")
+    if isinstance(engine, str) and engine not in ("unknown", *names("engines")) and not is_path(engine):
+        raise SpecError(f"{where}: engine={engine!r}: must be unknown or one of {', '.join(names('engines'))}")
     built["endpoints"] = _each(sections["endpoints"], f"{where} endpoints", _endpoint)
     return from_table(ProviderSpec, rest, where, **built)
 

@@ -6,6 +6,7 @@ of it, with a grade of the evidence for that reading. Strict mode serves the pri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -114,6 +115,7 @@ class FieldSpec:
     grade: Grade
 
 
+OWN_PATHS: Final = ("/", "/health", "/tokenize", "/detokenize")
 INNER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "messages": "messages[].role",
@@ -150,6 +152,12 @@ class EndpointSpec:
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
             raise SpecError(f"path={self.path!r}: must start with '/'")
+        if self.path in OWN_PATHS:
+            raise SpecError(f"path={self.path!r}: is one of the server's own: {', '.join(OWN_PATHS)}")
+        asked = {record.means for record in self.parameters.values() if record.support == "served"}
+        for name in ("model", "prompt" if self.kind == "completions" else "messages"):
+            if name not in asked:
+                raise SpecError(f"parameters: an endpoint of kind {self.kind} needs the record {name}")
         for name in self.merged:
             if name not in self.parameters:
                 raise SpecError(f"merged={name!r}: is no parameter of this endpoint")
@@ -179,6 +187,10 @@ class Failure:
     code: str
     printed: Literal["nothing", "status", "words"]
     """What of it the page itself has: nothing (it is inferred), the status, or its words (type, code) as well."""
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:
+            raise SpecError(f"status={self.status}: must be one of an error, 400 to 599")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +248,8 @@ class ProviderSpec:
     endpoints: Mapping[str, EndpointSpec]
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", self.name):
+            raise SpecError(f"name={shorten(self.name)}: must be made of a-z, 0-9 and _ . -, as the file is called")
         if self.envelope not in ENVELOPES:
             raise SpecError(f"envelope={shorten(self.envelope)}: must be one of {', '.join(ENVELOPES)}")
 

@@ -70,6 +70,8 @@ def test_openapi_document(cli: Cli, name: str) -> None:
     assert set(printed["paths"]) == set(read["paths"]) and printed != read
 
 
-@pytest.mark.parametrize("words", [("specs", "--openapi"), ("specs", "openai", "--strict")])
+@pytest.mark.parametrize(
+    "words", [("specs", "--openapi"), ("specs", "openai", "--strict"), ("specs", "openai", "--markdown", "--json")]
+)
 def test_openapi_needs_a_provider(cli: Cli, words: tuple[str, ...]) -> None:
     assert cli(*words).code == 2

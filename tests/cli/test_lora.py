@@ -81,6 +81,9 @@ def test_adapters_stand_beside_the_models_that_are_served(tmp_path: Path) -> Non
         put_adapters(models, (str(mine),))
     put_adapters(models, (f"mine@small={mine}", "again@tiny=pirate"))
     assert models["mine"].base is small and models["again"].base is tiny
+    for entry in ("@tiny=pirate", "x@=pirate"):
+        with pytest.raises(ParameterError, match="must be NAME@BASE=PATH"):
+            put_adapters(models, (entry,))
     with pytest.raises(ParameterError, match="no model is served as big"):
         put_adapters(models, (f"other@big={mine}",))
     with pytest.raises(ParameterError, match="the name pirate is taken"):

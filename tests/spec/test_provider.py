@@ -120,6 +120,12 @@ TEMPERATURE = "endpoints/completions/parameters/temperature"
         (change("behaviours/mood", {}), "unknown key behaviours.mood"),
         (change("endpoints/completions/path", "v1"), "path='v1'"),
         (change("endpoints/completions/kind", "images"), "kind='images'"),
+        (change("endpoints/completions/path", "/health"), "path='/health'"),
+        (change("endpoints/completions/parameters/prompt", ...), "kind completions needs the record prompt"),
+        (change("endpoints/chat/parameters/model", ...), "kind chat needs the record model"),
+        (change("errors/unknown_path/status", 999), "status=999"),
+        (change("name", "../a b"), "name='../a b'"),
+        (change("engine", "nope"), "engine='nope'"),
         (change("endpoints/completions/parameters", ...), "completions.parameters is missing"),
         (change(f"{TEMPERATURE}/types", ["float"]), "temperature: types: 'float'"),
         (change("endpoints/completions/parameters/heat", {"meaning": "warmth"}), "heat: missing key types"),
@@ -157,6 +163,11 @@ def test_a_file_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text.replace('title = "OpenAI"', 'title = "Ours"'), encoding="utf-8")
     assert provider(str(tmp_path / "mine.toml")).title == "Ours"
     assert provider("openai") is provider("openai")
+
+
+def test_behaviours_may_be_left_out(data: Data) -> None:
+    del data["behaviours"]
+    assert provider_from(data, "mine.toml").reading("stop_text") == "removed"
 
 
 def test_an_unknown_name_lists_the_known() -> None:
