@@ -12,6 +12,7 @@ from collections.abc import Callable
 SHORTEST = 6
 """Shorter keys are not looked for: they stand in words that have nothing to do with them."""
 MASK = "***"
+BACKSLASHES = r"\\+"
 
 
 def masker(key: str | None) -> Callable[[str], str]:
@@ -23,7 +24,12 @@ def masker(key: str | None) -> Callable[[str], str]:
 
 
 def _forms(char: str) -> str:
-    """One ASCII character in its spellings; the backslashes of JSON within JSON are any number."""
-    digits = "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in f"{ord(char):02x}")
-    spelled = [re.escape(char), rf"\\+{re.escape(char)}", rf"\\+u00{digits}", f"%{digits}"]
-    return f"(?:{'|'.join(spelled[::-1])})"
+    """One character in its spellings; the backslashes of JSON within JSON are any number."""
+    units = char.encode("utf-16-be", "surrogatepass")
+    escaped = "".join(rf"\\+u{_any_case(units[at : at + 2].hex())}" for at in range(0, len(units), 2))
+    in_url = "".join(f"%{_any_case(f'{byte:02x}')}" for byte in char.encode("utf-8", "surrogatepass"))
+    return f"(?:{in_url}|{escaped}|{BACKSLASHES}{re.escape(char)}|{re.escape(char)})"
+
+
+def _any_case(digits: str) -> str:
+    return "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in digits)
