@@ -26,6 +26,8 @@ LONG = "Once upon a time there was a girl who lived near the sea. One day she"
 ENDING = (LONG, "Hello", "She went home and slept. The end")
 """Prompts that models tend to bring to an end."""
 LENGTH = 12
+TRIES = 5
+"""Times a question is asked whose answer may be of no use."""
 ROOM = 192
 """Tokens in which an answer may come to its end."""
 UNSTEADY = "greedy text is not the same twice here, so texts cannot be compared"
@@ -183,13 +185,25 @@ def check_n(session: Session, page: Page) -> Iterator[Finding]:
         return
     indexes = [c.index for c in answer.choices]
     yield finding(f"contract.{kind}.n", "contract", title, indexes == [0, 1], f"n=2: indexes {indexes}", curl)
-    each, count = session.limit(kind, 3), tokens_counted(answer)
-    if count is not None and len(indexes) == 2 and all(c.finish_reason == "length" for c in answer.choices):
-        title, said = f"{kind}: usage counts every choice", f"2 choices of {each} tokens: completion_tokens {count}"
-        evidence = sign("usage_first_choice", count == each, count == 2 * each)
-        yield finding(f"contract.{kind}.n_usage", "contract", title, count == 2 * each, said, curl, evidence=evidence)
+    yield _n_usage(session, kind, answer)
     if "refused" not in page.readings("greedy_n"):
         yield from _greedy_n(session, page)
+
+
+def _n_usage(session: Session, kind: Kind, answer: Answer | None) -> Finding:
+    """Usage of two choices that the limit cut: so many tokens each. One that ends by itself is no help."""
+    each, check, title = session.limit(kind, 3), f"contract.{kind}.n_usage", f"{kind}: usage counts every choice"
+    for _ in range(TRIES):
+        count = tokens_counted(answer)
+        if answer is None or count is None or len(answer.choices) != 2:
+            return skipped(check, title, "no usage of two choices to look at")
+        if all(choice.finish_reason == "length" for choice in answer.choices):
+            said = f"2 choices of {each} tokens: completion_tokens {count}"
+            evidence = sign("usage_first_choice", count == each, count == 2 * each)
+            return finding(check, "contract", title, count == 2 * each, said, None, evidence=evidence)
+        each = session.limit(kind, 1)
+        answer = session.ask(kind, LONG, max_tokens=1, temperature=1.0, n=2)[1]
+    return skipped(check, title, f"in {TRIES} tries a choice ended by itself")
 
 
 def _greedy_n(session: Session, page: Page) -> Iterator[Finding]:
