@@ -107,7 +107,7 @@ def _asked(
 def _leading(session: Session, oracle: Oracle, kind: Kind) -> Iterator[Finding]:
     """Whether texts come without the white space they begin with, as some servers do: then laws are of such texts."""
     asked = LONG if kind == "completions" or not oracle.model.template else [{"role": "user", "content": LONG}]
-    choice = first(session.greedily(kind, LONG, LENGTH))
+    choice = None if session.exhausted else first(session.greedily(kind, LONG, LENGTH))
     path = oracle.model.generate(list(oracle.model.prompt_ids(asked)), temperature=0.0, max_tokens=LENGTH).token_ids
     whole = oracle.model.tokenizer.decode(path, skip_special=True)
     word, said = (f"{text.split()[0]} " if text.split() else "" for text in (whole, choice.text if choice else ""))

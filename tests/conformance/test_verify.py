@@ -173,10 +173,22 @@ def test_finding_out_what_is_taken_keeps_to_the_budget_too(tiny: Model, budget: 
     assert budget > 1 or report.tokens == 1
 
 
+class WithItsNames:
+    """An endpoint that calls a field as llama.cpp does."""
+
+    def __init__(self, inner: LocalEndpoint) -> None:
+        self._inner, self.url = inner, inner.url
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Exchange:
+        names = {"repeat_penalty": "repetition_penalty"}
+        sent = None if body is None else {names.get(name, name): value for name, value in body.items()}
+        return replace(self._inner.send(method, path, sent), body=body)
+
+
 def test_rules_are_those_of_the_engine_that_is_claimed(tiny: Model) -> None:
-    """Our own server under llama.cpp's rules, its logprobs where llama.cpp has them."""
-    rules = Behaviour(semantics=engine("llamacpp").semantics)
-    report = smoke(LocalEndpoint(tiny, behaviour=rules), tiny, engine="llamacpp", only=["law.*", "model.*"])
+    """Our own server under llama.cpp's rules and names, its logprobs where llama.cpp has them."""
+    rules = LocalEndpoint(tiny, behaviour=Behaviour(semantics=engine("llamacpp").semantics))
+    report = smoke(WithItsNames(rules), tiny, engine="llamacpp", only=["law.*", "model.*"])
     assert (report.model, report.law) == ("consistent", "consistent")
     other = smoke(LocalEndpoint(tiny, behaviour=rules), tiny, engine="reference", only=["law.*", "model.*"])
     assert other.law == "inconsistent"
