@@ -187,8 +187,9 @@ class WithItsNames:
 
 def test_rules_are_those_of_the_engine_that_is_claimed(tiny: Model) -> None:
     """Our own server under llama.cpp's rules and names, its logprobs where llama.cpp has them."""
-    rules = LocalEndpoint(tiny, behaviour=Behaviour(semantics=engine("llamacpp").semantics))
-    report = smoke(WithItsNames(rules), tiny, engine="llamacpp", only=["law.*", "model.*"])
+    rules = Behaviour(semantics=engine("llamacpp").semantics)
+    server = WithItsNames(LocalEndpoint(tiny, behaviour=rules))
+    report = smoke(server, tiny, engine="llamacpp", only=["law.*", "model.*"])
     assert (report.model, report.law) == ("consistent", "consistent")
     other = smoke(LocalEndpoint(tiny, behaviour=rules), tiny, engine="reference", only=["law.*", "model.*"])
     assert other.law == "inconsistent"
