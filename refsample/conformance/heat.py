@@ -22,7 +22,8 @@ TINY = 1e-6
 """Less than the share of the likeliest token of any vocabulary at any temperature."""
 TRIES = 2
 TIES = 3
-COLD = 3
+COLD, APART, STEADY = 6, 3, 3
+"""Most draws at the lowest temperature, and how many texts among them say that it is ignored, or equal ones that not."""
 LEAST = 8
 """Characters that a greedy text has to have: the shorter it is, the likelier a hot draw is the same."""
 
@@ -36,7 +37,8 @@ def _plain(session: Session, page: Page) -> Choice | None:
 def _draw(session: Session, page: Page, **fields: Any) -> tuple[str | None, Seen]:
     """A text at the highest temperature, and what a refusal says where none came."""
     hot = page.near("temperature", HOT)
-    exchange, answer = session.ask(page.kind, LONG, max_tokens=LENGTH, **{"temperature": hot, **fields})
+    seed = {"seed": session.fresh_seed()} if page.takes("seed") else {}
+    exchange, answer = session.ask(page.kind, LONG, max_tokens=LENGTH, **{"temperature": hot, **seed, **fields})
     choice = first(answer)
     return (None, refusal(exchange)) if choice is None else (choice.text, ("unknown", ""))
 
@@ -47,15 +49,15 @@ def _temperature(session: Session, page: Page, heated: Heated) -> Seen:
     if plain is None:
         return "unknown", "no greedy text to tell draws from"
     colds = [plain.text]
-    while len(colds) < COLD and (len(colds) < 2 or colds[-1] != plain.text):
+    while len(colds) < COLD and len(set(colds)) < APART and colds != [plain.text] * STEADY:
         # by temperature alone: where 0 is off the page, greedy fields hold a top_p that does it without
         text, refused = _draw(session, page, temperature=page.near("temperature", 0))
         if text is None:
             return refused
         colds.append(text)
-    if len(set(colds)) == COLD:
-        return "dropped", f"the lowest gave {COLD} texts: {', '.join(repr(t[:24]) for t in colds)}"
-    if colds[-1] != plain.text:
+    if len(set(colds)) == APART:
+        return "dropped", f"the lowest gave {APART} texts: {', '.join(repr(t[:24]) for t in set(colds))}"
+    if len(set(colds)) > 1:
         return "unknown", UNSTEADY
     text, refused = heated(session, page)
     if text is None:
