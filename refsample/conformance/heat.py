@@ -23,7 +23,7 @@ TINY = 1e-6
 TRIES = 2
 TIES = 3
 COLD, APART, STEADY = 6, 3, 3
-"""Most draws at the lowest temperature, and how many texts among them say that it is ignored, or equal ones that not."""
+"""Most draws at the lowest temperature; how many texts among them say that it is ignored; how many equal ones, not."""
 LEAST = 8
 """Characters that a greedy text has to have: the shorter it is, the likelier a hot draw is the same."""
 
