@@ -37,7 +37,8 @@ def _plain(session: Session, page: Page) -> Choice | None:
 def _draw(session: Session, page: Page, **fields: Any) -> tuple[str | None, Seen]:
     """A text at the highest temperature, and what a refusal says where none came."""
     hot = page.near("temperature", HOT)
-    seed = {"seed": session.fresh_seed()} if page.takes("seed") else {}
+    seeded = page.takes("seed") and "seed" in session.target.fields  # a refused one is takes.seed's to tell
+    seed = {"seed": session.fresh_seed()} if seeded else {}
     exchange, answer = session.ask(page.kind, LONG, max_tokens=LENGTH, **{"temperature": hot, **seed, **fields})
     choice = first(answer)
     return (None, refusal(exchange)) if choice is None else (choice.text, ("unknown", ""))
