@@ -76,9 +76,11 @@ def score(
     counted, needed = f"{len(before)} + {len(after)} tokens", len(before) + len(after)
     room("completion", ..., counted, needed, model.config.max_position, f"model {model.name}")
     rows = rows_of(model.transformer, before, after)
-    tokens = []
+    tokens, memory = [], None
     for t, (token_id, row) in enumerate(zip(after, rows, strict=True)):
-        law = distribution(row, sampling, before, after[:t], semantics)
+        law = distribution(row, sampling, before, after[:t], semantics, memory)
+        if law.probs[token_id] > 0.0:  # a token that could not be drawn teaches mirostat nothing
+            memory = law.memory_after(token_id)
         raw = law.raw_logprobs
         tokens.append(
             ScoredToken(

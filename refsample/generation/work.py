@@ -21,11 +21,12 @@ from refsample.generation.draft import Draft, Prediction
 from refsample.generation.prefill import groups, last_rows
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
+from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, decide, draw, draws
 from refsample.sampling.rng import stream_choice, uniform, uniforms
-from refsample.sampling.steps import Context, plan
+from refsample.sampling.steps import plan
 from refsample.spec.types import Semantics
 from refsample.text.stream import Detokenizer
 
@@ -54,6 +55,8 @@ class Choice:
     state: State | None
     output: list[int]
     cache: Cache | None = None
+    memory: Memory | None = None
+    """What a step knows from the draws so far, where one has a memory."""
 
     def take(self, token_id: int, logprobs: TokenLogprobs | None, ends: bool, raw: float | None) -> TokenEvent:
         """Append a token. `ends`: the grammar lets nothing follow. `raw`: its logprob, where choices are ranked."""
@@ -150,7 +153,7 @@ class Work:
     def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
         """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""
         state = None if self._constraint is None else self._constraint.start()
-        law = self._law(logits, self._prompts[p], (), state)
+        law = self._law(logits, self._prompts[p], (), state, None)
         ids = draws(law.probs, self._uniforms(range(self.params.n), 0)).tolist()  # [n]
         facts = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}
         raw = self._raw(law, set(ids))
@@ -166,6 +169,7 @@ class Work:
             )  # fmt: skip
             self._drafts.append(choice.draft)
             event = choice.take(token_id, facts[token_id], self._ends(choice, token_id), raw.get(token_id))
+            choice.memory = law.memory_after(token_id)
             if event.finish_reason is None:
                 choice.cache = cache  # of the prompt alone; forked once it is known who goes on
                 self.live.append(choice)
@@ -207,8 +211,9 @@ class Work:
         for place, row in enumerate(logits):
             if place:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
-            law = self._law(row, choice.prompt, choice.output, choice.state)
+            law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
             token_id = draw(law.probs, u)
+            choice.memory = law.memory_after(token_id)
             raw = self._raw(law, {token_id}).get(token_id)
             event = choice.take(token_id, self._logprobs(law, token_id), self._ends(choice, token_id), raw)
             yield event
@@ -228,15 +233,16 @@ class Work:
         return choice.state.finished and (early or not eos)
 
     def _law(
-        self, logits: NDArray[np.float32], prompt: Sequence[int], output: Sequence[int], state: State | None
-    ) -> Distribution:
+        self, logits: NDArray[np.float32], prompt: Sequence[int], output: Sequence[int], state: State | None,
+        memory: Memory | None,
+    ) -> Distribution:  # fmt: skip
         sampling = self.early if len(output) < self.params.min_tokens else self.sampling
         if state is None:
-            return decide(logits, sampling, prompt, output, self.semantics)
+            return decide(logits, sampling, prompt, output, self.semantics, memory=memory)
         allowed = self._going_on(state.allowed())
         if sampling is not self.sampling and not np.delete(allowed, sampling.banned_token_ids).any():
             sampling = self.sampling  # the grammar knows no other way: it goes before min_tokens
-        return decide(logits, sampling, prompt, output, self.semantics, allowed)
+        return decide(logits, sampling, prompt, output, self.semantics, allowed, memory)
 
     def _going_on(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """[V] What the grammar lets through; with `ignore_eos` no end id, as long as anything else may follow."""

@@ -26,7 +26,8 @@ class TokenLogprobs:
 def token_logprobs(dist: Distribution, token_id: int, n: int, semantics: Semantics) -> TokenLogprobs:
     """Logprob and rank of a token and the best n alternatives.
 
-    rank_sorted: the n best by value, equal ones by id; the token itself may be missing. sampled_first_cut_n_plus_1: the
+    rank_sorted: the n best by value, equal ones by id; the token itself may be missing. ties_expanded: and all that are
+    equal to the last of them. sampled_first_cut_n_plus_1: the
     token first, then the others of the n best: n entries, or n + 1 where the token is none of them (an API that lists n
     takes the first n).
     """
@@ -36,6 +37,9 @@ def token_logprobs(dist: Distribution, token_id: int, n: int, semantics: Semanti
 def from_values(values: NDArray[np.float64], token_id: int, n: int, semantics: Semantics) -> TokenLogprobs:
     """`token_logprobs` from logprobs [V] that are there already."""
     best = top_n(values, n).tolist()
+    if semantics.top_logprobs_rule == "ties_expanded" and best:
+        floor = max(values[best[-1]], np.finfo(np.float64).min)  # what is cut ties with nobody
+        best = top_n(values, int(np.count_nonzero(values >= floor))).tolist()
     if semantics.top_logprobs_rule == "sampled_first_cut_n_plus_1":
         best = [token_id, *(i for i in best if i != token_id)]
     top = tuple((i, float(values[i])) for i in best)

@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from refsample.checks import token_ids
 from refsample.errors import ParameterError
+from refsample.sampling.context import Context, Memory, State, Step, is_greedy
+from refsample.sampling.further import mirostat_after
 from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.semantics import resolve
-from refsample.sampling.steps import STEPS, Context, State, Step, advance, is_greedy, plan
+from refsample.sampling.steps import STEPS, advance, order_of, plan
 from refsample.sampling.trace import StepTrace, Trace, idle, record
 from refsample.spec.types import STAGES, EngineSpec, Semantics, Stage
 from refsample_kernels import draw as draw_kernel
@@ -51,7 +53,8 @@ class Distribution:
 
     @property
     def trace(self) -> Trace:
-        """What every step did; computed anew at each call. Where a grammar makes it draw twice: in the second draw."""
+        """What every step did; computed anew at each call. Where a grammar makes it draw twice: in the second draw.
+        Where XTC tosses a coin: as it falls on acting."""
         return trace(self.logits, self.context)
 
     @property
@@ -62,6 +65,18 @@ class Distribution:
     def logprobs(self, stage: Stage | None = None) -> Floats:
         """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
         return stage_logprobs(self.logits, self.context, stage or self.context.semantics.logprob_stage)
+
+    def memory_after(self, token_id: int) -> Memory | None:
+        """The `state` of the next draw, after this one gave `token_id`; None where no step has a memory.
+
+        Raises ParameterError for a token that cannot be drawn.
+        """
+        if not self.context.params.mirostat:
+            return None
+        probability = float(self.probs[token_id])
+        if probability == 0.0:
+            raise ParameterError("token_id", token_id, "has no probability here, so it was not drawn")
+        return mirostat_after(probability, self.context)
 
     def __repr__(self) -> str:
         best = np.argsort(-self.probs, kind="stable")[:3]
@@ -75,19 +90,20 @@ def distribution(
     prompt_ids: History = (),
     output_ids: History = (),
     engine: str | EngineSpec | Semantics = "reference",
-    state: None = None,
+    state: Memory | None = None,
     *,
     allowed: ArrayLike | None = None,
 ) -> Distribution:
     """The law of the next token.
 
     `logits` [V] are the model's own; -inf means impossible. `params` may be a mapping of the fields. `prompt_ids` and
-    `output_ids` are the history that the penalties see. `engine` is a name, a spec or Semantics. `state` is for steps
-    with a memory, which no engine here has: None. `allowed` [V] bool: the tokens that a grammar lets through, cut in
-    the step `mask`. Raises ParameterError for NaN or +inf, for ids outside [0, V), and where no token is left.
+    `output_ids` are the history that the penalties see. `engine` is a name, a spec or Semantics. `state` is what
+    `Distribution.memory_after` gave for the draw before (mirostat); None: nothing was drawn yet. `allowed` [V] bool:
+    the tokens that a grammar lets through, cut in the step `mask`. Raises ParameterError for NaN or +inf, for ids
+    outside [0, V), and where no token is left.
     """
-    if state is not None:
-        raise ParameterError("state", state, "must be None: no step here has a memory")
+    if not isinstance(state, Memory | None):
+        raise ParameterError("state", state, "must be what Distribution.memory_after gave, or None")
     asked = sampling_params(params, "distribution")
     try:
         array = np.array(logits, dtype=np.float64)  # a copy: the caller may reuse its buffer
@@ -97,7 +113,7 @@ def distribution(
         raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
     _check_named(asked, array.size)
     prompt, output = _history("prompt_ids", prompt_ids, array.size), _history("output_ids", output_ids, array.size)
-    return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size))
+    return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size), state)
 
 
 def decide(
@@ -107,6 +123,7 @@ def decide(
     output_ids: History,
     semantics: Semantics,
     allowed: NDArray[np.bool_] | None = None,
+    memory: Memory | None = None,
 ) -> Distribution:
     """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
     raw = np.asarray(logits, dtype=np.float64).view()  # [V]; a view, so that the caller's own stays writeable
@@ -114,7 +131,7 @@ def decide(
     if not np.isfinite(top):
         rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
         raise ParameterError("logits", float(top), rule)
-    context = Context(params, semantics, prompt_ids, output_ids, allowed)
+    context = Context(params, semantics, prompt_ids, output_ids, allowed, memory)
     final = _final(raw, context)
     if allowed is not None and semantics.grammar_rule == "redraw":
         final = _redrawn(_final(raw, replace(context, allowed=None)), final, allowed)
@@ -125,13 +142,34 @@ def decide(
 
 
 def _final(logits: Floats, context: Context) -> Floats:
-    """[V] after the last step."""
+    """[V] after the last step; where XTC tosses a coin, the log of the mixture of both its sides."""
+    return _after(logits, context, plan(context))
+
+
+def _after(logits: Floats, context: Context, steps: Sequence[Step]) -> Floats:
+    """[V] after the last of some steps."""
+    chance = context.params.xtc_probability if any(step.name == "xtc" for step in steps) else 1.0
     # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
     with np.errstate(over="ignore"):
-        final = logits
-        for _, _, after in walk(logits, context, plan(context)):
-            final = after.logits
+        if chance < 1.0:
+            idle = tuple(step for step in steps if step.name != "xtc")
+            sides = (_walked(logits, context, steps), _walked(logits, context, idle))
+            return _mixed(chance, *map(log_softmax, sides))
+        return _walked(logits, context, steps)
+
+
+def _walked(logits: Floats, context: Context, steps: Sequence[Step]) -> Floats:
+    final = logits
+    for _, _, after in walk(logits, context, steps):
+        final = after.logits
     return final
+
+
+def _mixed(chance: float, heads: Floats, tails: Floats) -> Floats:
+    """[V] logprobs of a law that is `heads` with this chance and else `tails`, both logprobs [V]."""
+    with np.errstate(divide="ignore"):
+        both: Floats = np.logaddexp(np.log(chance) + heads, np.log1p(-chance) + tails)
+    return both
 
 
 def _redrawn(free: Floats, masked: Floats, allowed: NDArray[np.bool_]) -> Floats:
@@ -158,7 +196,7 @@ def trace(logits: Floats, context: Context) -> Trace:
     acting = {step.name for step in plan(context)}
     state = State(logits, logits)
     with np.errstate(over="ignore"):
-        for step in (STEPS[name] for name in context.semantics.order):
+        for step in (STEPS[name] for name in order_of(context)):
             before = state
             if step.name in acting:
                 state = advance(state, step, context)
@@ -179,14 +217,12 @@ def stage_logprobs(logits: Floats, context: Context, stage: Stage) -> Floats:
         final = logits
         if stage == "raw_grammar" and context.allowed is not None:
             final = np.where(context.allowed, logits, -np.inf)  # [V]
-        for _, _, after in walk(logits, context, stage_plan(context, stage)):
-            final = after.logits
-        return log_softmax(final)
+        return log_softmax(_after(final, context, stage_plan(context, stage)))
 
 
 def stage_plan(context: Context, stage: Stage) -> tuple[Step, ...]:
     """The acting steps that lie before a stage."""
-    order, acting = context.semantics.order, plan(context)
+    order, acting = order_of(context), plan(context)
     if stage in ("raw", "raw_grammar"):
         return ()
     if stage == "raw_masked":

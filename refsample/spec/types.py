@@ -12,20 +12,28 @@ from typing import Literal, get_args
 from refsample.errors import SpecError
 
 StepName = Literal[
-    "mask", "logit_bias", "repetition", "frequency", "presence",
-    "greedy", "temperature", "min_p", "top_k", "top_p",
+    "mask", "logit_bias", "repetition", "frequency", "presence", "no_repeat_ngram", "dry",
+    "greedy", "temperature", "dynamic_temperature",
+    "min_p", "top_k", "top_p", "typical_p", "top_h", "top_n_sigma", "tail_free", "top_a", "epsilon", "eta",
+    "xtc", "mirostat",
 ]  # fmt: skip
 TopKTies = Literal["exact_low_id", "keep_all", "exact_any"]
 TopPRule = Literal["ge", "gt"]
 TopPTies = Literal["low_id", "high_id", "all"]
 TopPBase = Literal["sequential", "joint"]
 MinPForm = Literal["logit", "probability"]
+GreedyTies = Literal["low_id", "all"]
 GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
+FrequencyForm = Literal["count", "relative"]
+TypicalRule = Literal["ge", "gt"]
+TypicalTies = Literal["low_id", "all"]
+XtcRule = Literal["ge", "gt"]
+XtcTies = Literal["one", "all"]
 Stage = Literal["raw", "raw_grammar", "raw_masked", "post_penalty", "post_temperature", "post_truncation"]
 GrammarRule = Literal["mask", "redraw"]
 RankRule = Literal["strict", "ge"]
-TopLogprobsRule = Literal["rank_sorted", "sampled_first_cut_n_plus_1"]
+TopLogprobsRule = Literal["rank_sorted", "ties_expanded", "sampled_first_cut_n_plus_1"]
 SeedRule = Literal["seed_plus_choice", "identical", "ignored"]
 
 STEP_NAMES: tuple[StepName, ...] = get_args(StepName)
@@ -38,6 +46,8 @@ class Semantics:
 
     order: tuple[StepName, ...]
     """Steps in the order in which they run; a step that is absent does not exist in that engine."""
+    mirostat_order: tuple[StepName, ...]
+    """The same while mirostat is on; empty: `order`."""
     top_k_ties: TopKTies
     """Tokens tied at rank k: the lowest ids fill k places; all stay; k of them stay, unspecified (ours: lowest)."""
     top_p_rule: TopPRule
@@ -50,16 +60,30 @@ class Semantics:
     """l >= max + ln(min_p), or P >= min_p * max P: equal but for rounding; equality stays in both."""
     min_tokens_to_keep: int
     """No truncation leaves fewer tokens than this (>= 1)."""
+    typical_rule: TypicalRule
+    """ge: typical_p keeps the tokens down to that which brings their mass to p; gt: beyond p."""
+    typical_ties: TypicalTies
+    """Tokens as typical as the last one that is kept: the lowest ids, or all."""
+    top_h_ranks: int
+    """top_h looks at no more than this many best tokens, and cuts the rest; 0: at all."""
+    xtc_rule: XtcRule
+    """A token is a top choice of XTC if its probability is >= or > the threshold."""
+    xtc_ties: XtcTies
+    """Top choices that tie for the least: one of them stays (ours: the highest id), or all."""
     temperature_clamp: float
     """A temperature above 0 and below this is raised to it; 0.0: none."""
     greedy_below: float
     """A temperature (after the clamp) below this is taken as 0; 0.0: only 0 itself."""
+    greedy_ties: GreedyTies
+    """Equal maxima at temperature 0: the lowest id, or a draw among all of them."""
     greedy_logprobs: GreedyLogprobs
     """Logprobs read after temperature or truncation while greedy: penalised logits at T = 1 and uncut, or 0 / -inf."""
     repetition_scope: Scope
     """Which tokens the repetition penalty sees; window: the last `penalty_window` of prompt and output."""
     additive_scope: Scope
     """The same for frequency and presence penalty."""
+    frequency_form: FrequencyForm
+    """frequency_penalty times the count of a token, or times its share of the scope (count / length)."""
     penalty_window: int
     """Length of the window in tokens; unused where no scope is `window`."""
     bias_clamp: float
@@ -74,21 +98,22 @@ class Semantics:
     minus_inf: float
     """The number that stands for -inf in an answer."""
     top_logprobs_rule: TopLogprobsRule
-    """Best N by rank; or the drawn token first, then ranks, N + 1 entries in all."""
+    """Best N by rank; the same and all that tie with the last; or the drawn token first, then ranks, N + 1 in all."""
     seed_rule: SeedRule
     """Key of choice i of a request: seed + i; seed for all; none (the seed is ignored)."""
 
     def __post_init__(self) -> None:
         """Rules between fields. Raises SpecError."""
-        repeated = sorted({name for name in self.order if self.order.count(name) > 1})
-        if repeated:
-            raise SpecError(f"order: {', '.join(repeated)} occurs more than once")
+        for name, order in (("order", self.order), ("mirostat_order", self.mirostat_order)):
+            repeated = sorted({step for step in order if order.count(step) > 1})
+            if repeated:
+                raise SpecError(f"{name}: {', '.join(repeated)} occurs more than once")
         least = 1 if "window" in (self.repetition_scope, self.additive_scope) else 0
         if self.penalty_window < least:
             raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', not negative")
         if self.min_tokens_to_keep < 1:
             raise SpecError(f"min_tokens_to_keep={self.min_tokens_to_keep}: at least 1")
-        for name in ("temperature_clamp", "greedy_below", "bias_clamp"):
+        for name in ("temperature_clamp", "greedy_below", "bias_clamp", "top_h_ranks"):
             if not getattr(self, name) >= 0.0:
                 raise SpecError(f"{name}={getattr(self, name)}: not negative")
 

@@ -337,3 +337,19 @@ def test_parameters_are_checked(name: str, value: object, rule: str) -> None:
 def test_min_tokens_beyond_max_tokens() -> None:
     with pytest.raises(ParameterError, match="must not exceed max_tokens=3"):
         GenerationParams(min_tokens=4, max_tokens=3)
+
+
+def test_mirostat_remembers_each_choice_by_itself(model: Model) -> None:
+    """Tokens are those of one distribution after another, each with the memory of the choice's own draws."""
+    sampling = SamplingParams(mirostat=2, mirostat_tau=2.0, mirostat_eta=0.5)
+    found = run(model, [PROMPT], sampling=sampling, seed=3, n=2, max_tokens=8)
+    means = []
+    for choice in (0, 1):
+        memory, ids = None, ids_of(found[(0, choice)])
+        for step, token_id in enumerate(ids):
+            row = model.logits([*PROMPT, *ids[:step]])[-1]
+            law = distribution(row, sampling, PROMPT, ids[:step], state=memory)
+            assert draw(law.probs, uniform(3, choice, step)) == token_id
+            memory = law.memory_after(token_id)
+        means.append(memory)
+    assert len({memory.mu for memory in means if memory is not None}) == 2

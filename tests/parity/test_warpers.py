@@ -9,8 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tests.data.make_sampler_goldens import FILE, cases, law
-from tests.sampling.laws import law_of
-from tests.sampling.test_catalogue import HF
+from tests.sampling.laws import NOTHING, law_of
 
 pytestmark = pytest.mark.parity
 
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.parity
 def test_random_cases() -> None:
     decided = 0
     for case in cases(1500, 77):
-        found = law_of(case["logits"], "reference", HF, case["history"], **case["params"])
+        found = law_of(case["logits"], "hf", NOTHING, case["history"], **case["params"])
         expected = np.array(law(**case))
         if found.boundary.size:
             continue

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sampling.laws import law_of
-from tests.sampling.test_catalogue import HF
+from tests.sampling.laws import NOTHING, law_of
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "sampler_hf.json").read_text(encoding="utf-8"))
 
@@ -18,7 +17,7 @@ CASES = json.loads((Path(__file__).parents[1] / "data" / "sampler_hf.json").read
 @pytest.mark.parametrize("case", CASES, ids=[str(i) for i in range(len(CASES))])
 def test_transformers(case: dict[str, Any]) -> None:
     bias = {int(token): value for token, value in case["params"]["logit_bias"].items()}
-    found = law_of(case["logits"], "reference", HF, case["history"], **{**case["params"], "logit_bias": bias})
+    found = law_of(case["logits"], "hf", NOTHING, case["history"], **{**case["params"], "logit_bias": bias})
     expected = np.array(case["probs"])
     assert found.boundary.size == 0, "a golden must be decidable"
     np.testing.assert_array_equal(found.support, expected > 0)

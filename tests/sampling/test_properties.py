@@ -40,6 +40,13 @@ rule_sets = st.fixed_dictionaries(
         "penalty_window": st.integers(1, 5),
         "bias_clamp": st.sampled_from([100.0, np.inf]),
         "greedy_logprobs": st.sampled_from(["temperature_one", "collapsed"]),
+        "greedy_ties": st.sampled_from(["low_id", "all"]),
+        "frequency_form": st.sampled_from(["count", "relative"]),
+        "typical_rule": st.sampled_from(["ge", "gt"]),
+        "typical_ties": st.sampled_from(["low_id", "all"]),
+        "top_h_ranks": st.sampled_from([0, 3, 100]),
+        "xtc_rule": st.sampled_from(["ge", "gt"]),
+        "xtc_ties": st.sampled_from(["one", "all"]),
     }
 )
 parameter_sets = st.fixed_dictionaries(
@@ -54,18 +61,42 @@ parameter_sets = st.fixed_dictionaries(
         "frequency_penalty": st.sampled_from([-0.5, 0.0, 2.0]),
     },
 )
+further_sets = st.fixed_dictionaries(
+    {},
+    optional={
+        "dry_multiplier": st.sampled_from([0.0, 0.8, 1e6]),
+        "dry_allowed_length": st.integers(0, 3),
+        "dry_penalty_last_n": st.integers(-1, 6),
+        "dynatemp_range": st.sampled_from([0.0, 0.25, 1.0]),
+        "dynatemp_exponent": st.sampled_from([0.5, 1.0, 2.0]),
+        "typical_p": st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)),
+        "top_h": st.one_of(st.sampled_from([0.0, 0.4, 1.0]), st.floats(0, 1)),
+        "top_n_sigma": st.sampled_from([-1.0, 0.0, 0.5, 1.0, 3.0]),
+        "tfs_z": st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)),
+        "top_a": st.one_of(st.sampled_from([0.0, 0.2, 1.0]), st.floats(0, 1)),
+        "epsilon_cutoff": st.sampled_from([0.0, 3e-4, 0.1, 0.9]),
+        "eta_cutoff": st.sampled_from([0.0, 3e-4, 0.1, 0.9]),
+        "xtc_probability": st.sampled_from([0.0, 0.5, 1.0]),
+        "xtc_threshold": st.sampled_from([0.0, 0.1, 0.5]),
+        "mirostat": st.sampled_from([0, 2]),
+        "mirostat_tau": st.sampled_from([0.1, 1.0, 5.0]),
+    },
+)
 Params = Mapping[str, Any]
 
 
 @settings(max_examples=250)
-@given(logit_lists, rule_sets, parameter_sets, st.data())
-def test_a_law_is_a_law(logits: list[float], rules: Params, params: Params, data: st.DataObject) -> None:
+@given(logit_lists, rule_sets, parameter_sets, further_sets, st.data())
+def test_a_law_is_a_law(
+    logits: list[float], rules: Params, params: Params, further: Params, data: st.DataObject
+) -> None:
     """Sums to 1, never outside what was possible, never empty; the trace and the stages agree with it."""
     ids = st.integers(0, len(logits) - 1)
     prompt, output = data.draw(st.lists(ids, max_size=6)), data.draw(st.lists(ids, max_size=6))
     bias = data.draw(st.dictionaries(ids, st.sampled_from([-100.0, -1.0, 2.0, 100.0]), max_size=3))
     banned = data.draw(st.lists(ids, max_size=3))
     assume(any(value > -np.inf for i, value in enumerate(logits) if i not in banned))
+    params = {**params, **further}
     try:
         dist = law_of(
             logits, "reference", rules, prompt, output, logit_bias=bias, banned_token_ids=tuple(banned), **params
@@ -78,9 +109,11 @@ def test_a_law_is_a_law(logits: list[float], rules: Params, params: Params, data
     assert (dist.probs >= 0).all() and dist.support.any()
     assert not dist.support[np.isneginf(logits)].any() and not dist.support[banned].any()
     last = dist.trace.steps[-1].logits
-    assert ((last > -np.inf) >= dist.support).all()
+    coin = 0.0 < params.get("xtc_probability", 0.0) < 1.0
+    assert coin or ((last > -np.inf) >= dist.support).all()
     late = dist.logprobs("post_truncation")
-    if params.get("temperature", 1.0) >= 0.01 or rules["greedy_logprobs"] == "collapsed":
+    hot = params.get("temperature", 1.0) >= 0.01 or params.get("dynatemp_range", 0.0) > 0.0
+    if hot or rules["greedy_logprobs"] == "collapsed":
         np.testing.assert_allclose(np.exp(late), dist.probs, rtol=1e-9, atol=1e-12)
     for u in (0.0, 0.3, 1.0 - 2.0**-53):
         assert dist.support[draw(dist.probs, u)]
@@ -135,7 +168,7 @@ def test_temperature_keeps_the_ranking(logits: list[float], cold: float, hot: fl
 
 @given(logit_lists, rule_sets)
 def test_greedy_is_the_limit(logits: list[float], rules: Params) -> None:
-    rules = {**rules, "temperature_clamp": 0.0}
+    rules = {**rules, "temperature_clamp": 0.0, "greedy_ties": "low_id"}
     probs = law_of(logits, "reference", rules, temperature=0.0).probs
     assert probs[int(np.argmax(logits))] == 1.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refsample.sampling.trace import NEAR
+from refsample.sampling.edges import NEAR
 from tests.sampling.laws import law, law_of, support
 
 STAIR = (0.4, 0.3, 0.2, 0.1)
@@ -41,7 +41,7 @@ def test_idle_steps_pass_the_logits_on() -> None:
     assert trace.step("mask").logits is trace.logits
     np.testing.assert_array_equal(trace.step("top_p").logits, trace.step("top_k").logits)
     with pytest.raises(KeyError):
-        trace.step("mirostat")
+        trace.step("no such")
 
 
 D = 4e-7  # less than 1e-6
@@ -62,6 +62,16 @@ UNDECIDABLE: Sequence[tuple[str, Sequence[float], Mapping[str, Any], Sequence[in
     ("top_p, hit nearly", np.log(STAIR), {"top_p": 0.7 + D}, [2]),
     ("top_p, tie at the border", np.log((0.4, 0.3, 0.3)), {"top_p": 0.5}, [1, 2]),
     ("top_p=0 keeps the best whatever", np.log(STAIR), {"top_p": 0.0}, []),
+    ("typical_p, hit exactly", np.log(STAIR), {"typical_p": 0.3}, [2]),
+    ("typical_p, clear", np.log(STAIR), {"typical_p": 0.25}, []),
+    ("top_n_sigma, at the threshold", [2, 0, 0, 2, -4], {"top_n_sigma": 2 / np.std([2, 0, 0, 2, -4])}, [1, 2]),
+    ("top_n_sigma, clear", [2, 0, 0, 2, -4], {"top_n_sigma": 1.0}, []),
+    ("top_a, at the threshold", np.log((0.5, 0.25, 0.125, 0.125)), {"top_a": 0.5}, [2, 3]),
+    ("epsilon, at the threshold", np.log(STAIR), {"epsilon_cutoff": 0.2}, [2]),
+    ("eta, at the threshold", np.log((0.9, 0.05, 0.05)), {"eta_cutoff": 0.05}, [1, 2]),
+    ("xtc, at the threshold", np.log(STAIR), {"xtc_probability": 0.5, "xtc_threshold": 0.2}, [1, 2]),
+    ("xtc, clear", np.log(STAIR), {"xtc_probability": 0.5, "xtc_threshold": 0.25}, []),
+    ("mirostat, at the threshold", np.log((0.5, 0.25, 0.25)), {"mirostat": 2, "mirostat_tau": 1.0}, [1, 2]),
     ("two cuts", np.log((0.4, 0.2, 0.2, 0.2)), {"min_p": 0.5, "top_k": 2}, [1, 2, 3]),
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ REFERENCE = (folder() / "engines" / "reference.toml").read_text(encoding="utf-8"
 
 
 def test_the_engines_of_this_release() -> None:
-    assert engines() == ("llamacpp", "reference", "vllm")
+    assert engines() == ("hf", "llamacpp", "mlx", "reference", "sglang", "tgi", "vllm")
     assert names("engines") == engines()
 
 
@@ -23,7 +23,8 @@ def test_the_engines_of_this_release() -> None:
 def test_every_engine_file_is_complete(name: str) -> None:
     spec = engine(name)
     assert spec.name == name
-    assert set(spec.semantics.order) == set(STEP_NAMES)
+    assert set(spec.semantics.order) | set(spec.semantics.mirostat_order) <= set(STEP_NAMES)
+    assert {"repetition", "greedy", "temperature", "top_k", "top_p", "mask"} <= set(spec.semantics.order)
     assert spec.title and spec.version and spec.source
     for entry in spec.known:
         assert entry.check.startswith(("contract.", "law.")) and entry.summary and entry.source
@@ -44,7 +45,9 @@ def test_reference_values_are_the_bold_ones() -> None:
 
 def test_engine_values_that_differ() -> None:
     llama, vllm = engine("llamacpp"), engine("vllm")
-    assert llama.semantics.order[-5:] == ("top_k", "top_p", "min_p", "greedy", "temperature")
+    chain = ("top_k", "typical_p", "top_p", "min_p", "xtc", "greedy", "temperature", "dynamic_temperature")
+    assert llama.semantics.order[-8:] == chain
+    assert llama.semantics.mirostat_order == ("mask", "logit_bias", "greedy", "temperature", "mirostat")
     assert (llama.semantics.additive_scope, llama.semantics.penalty_window) == ("window", 64)
     assert llama.aliases == {"repetition_penalty": "repeat_penalty"}
     assert vllm.semantics.rank_rule == "ge"
@@ -73,8 +76,10 @@ def test_an_engine_file_by_path(tmp_path: Path) -> None:
         ("bias_clamp = 100.0", "bias_clamp = -1", ("bias_clamp", "not negative")),
         ("bias_clamp = 100.0", 'bias_clamp = "100"', ("bias_clamp", "number")),
         ("bias_clamp = 100.0", "bias_clamp = nan", ("bias_clamp", "number")),
-        ('"min_p", "top_k", "top_p"]', '"min_p", "top_n", "top_p"]', ("order", "top_k", "top_n")),
-        ('"min_p", "top_k", "top_p"]', '"min_p", "min_p", "top_p"]', ("order", "min_p", "more than once")),
+        ('"min_p", "top_k", "top_p"', '"min_p", "top_n", "top_p"', ("order", "top_k", "top_n")),
+        ('"min_p", "top_k", "top_p"', '"min_p", "min_p", "top_p"', ("order", "min_p", "more than once")),
+        ("mirostat_order = []", 'mirostat_order = ["mirostat", "mirostat"]', ("mirostat_order", "more than once")),
+        ("top_h_ranks = 0", "top_h_ranks = -1", ("top_h_ranks=-1", "not negative")),
         ("penalty_window = 0", "penalty_window = -1", ("penalty_window=-1", "negative")),
         ('additive_scope = "output"', 'additive_scope = "window"', ("penalty_window=0", "scope")),
         ('name = "reference"', "", ("missing key name",)),
@@ -101,7 +106,7 @@ def test_a_broken_engine_file_is_named(tmp_path: Path, old: str, new: str, words
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="engine 'vlm' does not exist; known here: llamacpp, reference, vllm"):
+    with pytest.raises(SpecError, match="engine 'vlm' does not exist; known here: hf, llamacpp, mlx, "):
         engine("vlm")
     with pytest.raises(SpecError, match="no such file"):
         engine(str(tmp_path / "absent.toml"))
