@@ -10,6 +10,7 @@ from refsample.cli.catalogue import specs
 from refsample.cli.chat import chat
 from refsample.cli.complete import complete
 from refsample.cli.demo import demo
+from refsample.cli.explain import explain
 from refsample.cli.models import models
 from refsample.cli.score import score
 from refsample.cli.serve import serve
@@ -30,5 +31,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (chat, complete, demo, faults, judge, models, score, serve, specs, verify):
+for command in (chat, complete, demo, explain, faults, judge, models, score, serve, specs, verify):
     app.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,9 +63,9 @@ def body_from(settings: tuple[str, ...]) -> dict[str, object]:
 
 
 def json_or_text(value: str) -> object:
-    """`5` is a number, `true` a boolean, `["a"]` a list; what is no JSON is itself."""
+    """`5` and `.5` are numbers, `true` a boolean, `["a"]` a list; what is no JSON is itself."""
     try:
-        parsed: object = json.loads(value)
+        parsed: object = json.loads(re.sub(r"^(-?)(?=\.\d+$)", r"\g<1>0", value))
     except ValueError:
         return value
     return parsed

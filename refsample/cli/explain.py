@@ -1,0 +1,195 @@
+"""`refsample explain`: what every parameter did to every candidate of one token."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refsample import render
+from refsample.checks import known_names
+from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, text_from
+from refsample.cli.score import token_keys
+from refsample.errors import ParameterError
+from refsample.render import ansi, columns, visible, wants_colour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from refsample.sampling.pipeline import Distribution
+    from refsample.teach.explain import Explanation
+
+PREFIX = "semantics."
+
+
+@click.command(short_help="Show what each parameter does to each candidate.")
+@click.argument("prompt", required=False)
+@click.option("--probs", metavar="P,P,...", help="No model: these are the probabilities of the tokens 0, 1, ...")
+@click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID", help="Whose logits.")
+@adapter_option
+@click.option("--answer", default="", metavar="TEXT",
+              help="What was generated so far; with --probs a JSON list of ids. Penalties see it as output.")
+@click.option("--history", metavar="IDS", help="With --probs: a JSON list of ids that stand for the prompt.")
+@click.option("-o", "settings", multiple=True, metavar="KEY=VALUE",
+              help="A sampling parameter, or a rule of the engine: -o semantics.top_p_rule=gt. Repeatable.")
+@click.option("--engine", default="reference", show_default=True, metavar="NAME", help="Whose sampling rules.")
+@click.option("--diff", metavar="ENGINE", help="A second engine; shows both, and who is treated otherwise.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Candidates to show.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a page.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def explain(
+    prompt: str | None, probs: str | None, model_name: str, lora: str | None, answer: str, history: str | None,
+    settings: tuple[str, ...], engine: str, diff: str | None, top: int, html_file: str | None, threads: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Explain one token: rank, probability before and after each step, and who cut it.
+
+    \b
+    refsample explain "Once upon a time" -o temperature=0.7 -o top_p=0.9 --engine llamacpp
+    refsample explain --probs .4,.3,.2,.1 -o top_p=.5 -o temperature=.5 --diff llamacpp
+    """
+    from refsample.sampling.params import SamplingParams
+    from refsample.sampling.pipeline import distribution
+    from refsample.sampling.semantics import resolve
+    from refsample.teach.explain import differing
+    from refsample.teach.explain import explain as explained
+
+    given = body_from(settings)
+    rules = {name.removeprefix(PREFIX): given.pop(name) for name in list(given) if name.startswith(PREFIX)}
+    known_names(given, SamplingParams.__slots__, "explain")
+    if isinstance(given.get("logit_bias"), dict):
+        given["logit_bias"] = token_keys(given["logit_bias"])
+    params = SamplingParams(**given)  # type: ignore[arg-type]
+    if (prompt is not None and probs is not None) or (prompt is probs is None and sys.stdin.isatty()):
+        raise click.UsageError("give a PROMPT or --probs, one of the two", click.get_current_context())
+    seen: tuple[Any, Callable[[int], str], Sequence[int], Sequence[int]]
+    if probs is not None:
+        seen = (_logits(probs), str, _ids("--history", history), _ids("--answer", answer or None))
+    else:
+        seen = _model(prompt, model_name, lora, threads, answer)
+    logits, text_of, before, after = seen
+    engines = [engine] if diff is None else [engine, diff]
+    laws = []
+    for name in engines:
+        try:
+            laws.append(distribution(logits, params, before, after, resolve(name, rules)))
+        except ParameterError as error:
+            raise ParameterError(error.parameter, error.value, error.rule, f"engine {name}") from None
+    found = [explained(law, name, text_of, top) for law, name in zip(laws, engines, strict=True)]
+    apart = None if diff is None else differing(laws[0], laws[1])
+    if html_file:
+        title = prompt if prompt is not None else f"probabilities {probs}"
+        Path(html_file).write_text(_page(str(title), settings, found), encoding="utf-8")
+    if as_json:
+        shown: dict[str, Any] = found[0].to_dict()
+        if apart is not None:
+            shown = {**shown, "diff": found[1].to_dict(), "differing": list(apart)}
+        click.echo(json.dumps(shown, ensure_ascii=False, allow_nan=False))
+        return
+    for place, one in enumerate(found):
+        _print(one, titled=len(found) > 1, first=place == 0)
+    if apart is not None:
+        _print_difference(apart, laws, engines, text_of)
+    if html_file:
+        click.echo(f"\nwritten to {html_file}")
+
+
+def _logits(probs: str) -> list[float]:
+    """ln of each probability; 0 is a token that cannot be drawn. Raises ParameterError."""
+    values = []
+    for part in probs.split(","):
+        try:
+            values.append(float(part))
+        except ValueError:
+            rule = "must be numbers with commas between them"
+            raise ParameterError("--probs", probs, rule, "the command line") from None
+    if not all(math.isfinite(p) and p >= 0.0 for p in values) or not any(values):
+        raise ParameterError("--probs", probs, "must be >= 0 and not all 0", "the command line")
+    return [math.log(p) if p else -math.inf for p in values]
+
+
+def _ids(option: str, text: str | None) -> list[int]:
+    if text is None:
+        return []
+    try:
+        ids = json.loads(text)
+    except ValueError:
+        ids = None
+    if not isinstance(ids, list):
+        raise ParameterError(option, text, "must be a JSON list of token ids, as [0, 2]", "the command line")
+    return ids
+
+
+def _model(
+    prompt: str | None, name: str, lora: str | None, threads: int | None, answer: str
+) -> tuple[Any, Callable[[int], str], Sequence[int], Sequence[int]]:
+    """Logits after prompt and answer, a token's text, and the two as ids."""
+    text = text_from(prompt, "PROMPT") or ""
+    check_unicode(answer, "--answer")
+    model = open_model(name, threads, lora)
+    before = model.prompt_ids(text)
+    after = model.tokenizer.encode(answer, bos=False) if answer else []
+    return model.logits([*before, *after])[-1], lambda i: repr(model.tokenizer.token_text(i)), before, after
+
+
+def _print(found: Explanation, *, titled: bool, first: bool) -> None:
+    colour = wants_colour(sys.stdout)
+    if titled:
+        click.echo(("" if first else "\n") + ansi(f"engine {found.engine}", "bold", on=colour))
+    lines = columns(_rows(found))
+    for place, line in enumerate(lines):
+        style = "bold" if place == 0 else "dim"
+        dimmed = place > 0 and found.candidates[place - 1].cut_by is not None
+        click.echo(ansi(visible(line), style, on=colour and (place == 0 or dimmed)))
+    if found.others:
+        click.echo(f"and {found.others} more tokens")
+    click.echo(f"{found.support} of {found.others + len(found.candidates)} tokens can be drawn")
+    for column in found.columns:
+        if column.cut:
+            known = column.margin is not None
+            margin = f", nearest decision {column.margin:.3g} {column.margin_unit} away" if known else ""
+            unsure = f"; {column.undecidable} within 1e-6 of the cut" if column.undecidable else ""
+            click.echo(f"{column.name} cut {column.cut} and kept {column.mass_kept:.4g} of the mass{margin}{unsure}")
+
+
+def _rows(found: Explanation) -> list[tuple[str, ...]]:
+    head = ("rank", "id", "token", *(column.name for column in found.columns), "")
+    return [head] + [
+        (
+            str(c.rank), str(c.token_id), c.text, *("-" if p is None else f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+                                                    for p in c.probs),
+            " ".join(([f"cut by {c.cut_by}"] if c.cut_by else []) + [f"(within 1e-6 of {n})" for n in c.near]),
+        )
+        for c in found.candidates
+    ]  # fmt: skip
+
+
+def _print_difference(
+    apart: Sequence[int], laws: Sequence[Distribution], engines: Sequence[str], text_of: Callable[[int], str]
+) -> None:
+    if not apart:
+        click.echo(f"\n{engines[0]} and {engines[1]} draw from the same law")
+        return
+    likeliest = sorted(apart, key=lambda i: -max(law.probs[i] for law in laws))[:10]
+    click.echo(f"\n{len(apart)} tokens are drawn otherwise:")
+    rows = [("id", "token", *engines)] + [
+        (str(i), visible(text_of(i)), *(f"{law.probs[i]:.4f}" if law.support[i] else "never" for law in laws))
+        for i in likeliest
+    ]
+    click.echo("\n".join(columns(rows)))
+
+
+def _page(title: str, settings: Sequence[str], found: Sequence[Explanation]) -> str:
+    parts = [f"<h1>{render.escape(title)}</h1>", f"<p>{render.escape(', '.join(settings) or 'no parameters')}</p>"]
+    for one in found:
+        head, *rows = _rows(one)
+        bars: Mapping[str, float] = {c.text: c.probs[-1] or 0.0 for c in one.candidates}
+        parts += [f"<h2>{render.escape(one.engine)}</h2>", render.table(head, rows),
+                  render.bars(bars, title="probability of each candidate"),
+                  f"<p>{one.support} tokens can be drawn; {one.others} are not listed.</p>"]  # fmt: skip
+    return render.page(f"refsample explain: {title}", *parts)

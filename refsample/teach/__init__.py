@@ -1,0 +1,1 @@
+"""What every parameter did to every candidate. Knows laws and traces, nothing of providers or HTTP."""
