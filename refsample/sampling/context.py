@@ -51,6 +51,8 @@ class State:
     """[V], -inf where a step cut."""
     uncut: Floats
     """[V], the same without the cuts of `truncate` steps; the base of a joint top_p."""
+    listed: int
+    """Tokens in the list of an engine that takes off what it truncates, but not what it sets to -inf."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How near a cut is to the tokens that it found. Knows every truncating step, not their order.
 
 A decision is undecidable for a token if moving a logit by 1e-6 nat, or a mass by 1e-6, could turn it: another correct
-implementation (float32, other summation order) may then decide otherwise.
+implementation (float32, other summation order) may then decide otherwise. Who knows another's error asks with that.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Edge:
 NO_EDGE = Edge(math.inf, "nat", NOBODY)
 
 
-def edge_of(step: str, before: State, context: Context) -> Edge:
-    """How near the cut of a step is to the tokens that it found."""
-    return EDGES[step](before, context) if step in EDGES else NO_EDGE
+def edge_of(step: str, before: State, context: Context, near: float = NEAR) -> Edge:
+    """How near the cut of a step is to the tokens that it found; `ids`: those within `near` of it."""
+    return EDGES[step](before, context, near) if step in EDGES else NO_EDGE
 
 
-def rank_edge(logits: Floats, count: int) -> Edge:
+def rank_edge(logits: Floats, count: int, near: float = NEAR) -> Edge:
     """The cut between rank `count` and the next: the gap in nats, and who could change sides."""
     if count >= np.count_nonzero(logits > -np.inf):
         return NO_EDGE
@@ -60,38 +60,38 @@ def rank_edge(logits: Floats, count: int) -> Edge:
     ranked = np.partition(logits, (size - count - 1, size - count))
     first_out, last_in = float(ranked[size - count - 1]), float(ranked[size - count])
     gap = last_in - first_out
-    if gap > NEAR:
+    if gap > near:
         return Edge(gap, "nat", NOBODY)
-    return Edge(gap, "nat", np.flatnonzero((logits >= last_in - NEAR) & (logits <= first_out + NEAR)))
+    return Edge(gap, "nat", np.flatnonzero((logits >= last_in - near) & (logits <= first_out + near)))
 
 
-def threshold_edge(logits: Floats, threshold: float, least: int) -> Edge:
+def threshold_edge(logits: Floats, threshold: float, least: int, near: float = NEAR) -> Edge:
     """Tokens near a lowest logit; the maximum itself stays whatever happens, so it is never in question."""
     others = logits < logits.max()  # [V]
     distance = np.abs(logits - threshold)  # [V], inf where cut before
-    near = Edge(float(distance[others].min(initial=math.inf)), "nat", np.flatnonzero((distance <= NEAR) & others))
+    main = Edge(float(distance[others].min(initial=math.inf)), "nat", np.flatnonzero((distance <= near) & others))
     if np.count_nonzero(logits >= threshold - ROUNDING) >= least:
-        return near
-    return _joined(rank_edge(logits, least), near)
+        return main
+    return _joined(rank_edge(logits, least, near), main)
 
 
-def walk_edge(walk: Walk) -> Edge:
+def walk_edge(walk: Walk, near: float = NEAR) -> Edge:
     """Ranks whose decider is about the bound, and those that are placed about where the walk ends."""
     distance = np.abs(walk.deciders - walk.bound)[walk.least :]
     main = NO_EDGE
     if distance.size:
-        main = Edge(float(distance.min()), "probability", np.sort(walk.order[walk.least :][distance <= NEAR]))
+        main = Edge(float(distance.min()), "probability", np.sort(walk.order[walk.least :][distance <= near]))
     count = walk.count
     if count == walk.order.size:
         return main
     last, following = walk.places[count - 1], walk.places[count]
-    if following - last > NEAR:
+    if following - last > near:
         return main
-    tied = (walk.places <= following + NEAR) & (walk.places >= last - NEAR)
+    tied = (walk.places <= following + near) & (walk.places >= last - near)
     return _joined(main, Edge(0.0, "nat", walk.order[tied]))
 
 
-def _mass_edge(logits: Floats, p: float, least: int, total: float | None) -> Edge:
+def _mass_edge(logits: Floats, p: float, least: int, total: float | None, near: float) -> Edge:
     """Ranks whose mass above is about p; the first `least` ranks stay whatever p is."""
     order = np.argsort(-logits, kind="stable")[: np.count_nonzero(logits > -np.inf)]  # [survivors], best first
     base = log_total(logits) if total is None else total
@@ -99,7 +99,7 @@ def _mass_edge(logits: Floats, p: float, least: int, total: float | None) -> Edg
     distance = np.abs(np.cumsum(masses)[:-1] - p)[least - 1 :]  # of rank least, least + 1, ...
     if not distance.size:
         return Edge(math.inf, "probability", NOBODY)
-    return Edge(float(distance.min()), "probability", np.sort(order[least:][distance <= NEAR]))
+    return Edge(float(distance.min()), "probability", np.sort(order[least:][distance <= near]))
 
 
 def _joined(main: Edge, other: Edge) -> Edge:
@@ -107,38 +107,40 @@ def _joined(main: Edge, other: Edge) -> Edge:
     return Edge(main.margin, main.unit, np.unique(np.concatenate((main.ids, other.ids))))
 
 
-def _top_p(before: State, context: Context) -> Edge:
+def _top_p(before: State, context: Context, near: float) -> Edge:
     p, rules, total = context.params.top_p, context.semantics, top_p_total(before, context)
     count = max(rules.min_tokens_to_keep, top_p_count(before.logits, p, rules.top_p_rule, total))
-    return _joined(_mass_edge(before.logits, p, rules.min_tokens_to_keep, total), rank_edge(before.logits, count))
+    mass = _mass_edge(before.logits, p, rules.min_tokens_to_keep, total, near)
+    return _joined(mass, rank_edge(before.logits, count, near))
 
 
-def _xtc(before: State, context: Context) -> Edge:
-    """Logprobs about the threshold: one token more or less among the top choices changes who is the least."""
-    logprobs = log_softmax(before.logits)  # [V]
-    distance = np.abs(logprobs - xtc_threshold(context))
-    near = np.flatnonzero(distance <= NEAR)
-    alive = distance[np.isfinite(distance)]
-    margin = float(alive.min(initial=math.inf))
-    if not near.size:
-        return Edge(margin, "nat", NOBODY)
-    top = logprobs >= xtc_threshold(context) - NEAR
-    least = logprobs[top & (distance > NEAR)].min(initial=math.inf)
-    return Edge(margin, "nat", np.union1d(near, np.flatnonzero(np.abs(logprobs - least) <= NEAR)))
+def _xtc(before: State, context: Context, near: float) -> Edge:
+    """Logprobs about the threshold: one top choice more or less changes who is the least. And ties of the least."""
+    logprobs, threshold = log_softmax(before.logits), xtc_threshold(context)  # [V]
+    distance = np.abs(logprobs - threshold)
+    margin, ids = float(distance.min()), np.flatnonzero(distance <= near)
+    least = logprobs[logprobs > threshold + near].min(initial=math.inf)
+    tied = np.flatnonzero(np.abs(logprobs - least) <= near)
+    if ids.size or tied.size > 1:
+        ids = np.union1d(ids, tied)
+    return Edge(margin, "nat", ids)
 
 
-def _above(threshold: Callable[[State, Context], float]) -> Callable[[State, Context], Edge]:
-    return lambda s, c: threshold_edge(s.logits, threshold(s, c), c.semantics.min_tokens_to_keep)
+Measure = Callable[[State, Context, float], Edge]
 
 
-EDGES: Mapping[str, Callable[[State, Context], Edge]] = {
-    "greedy": lambda s, c: rank_edge(s.logits, 1),
+def _above(threshold: Callable[[State, Context], float]) -> Measure:
+    return lambda s, c, near: threshold_edge(s.logits, threshold(s, c), c.semantics.min_tokens_to_keep, near)
+
+
+EDGES: Mapping[str, Measure] = {
+    "greedy": lambda s, _, near: rank_edge(s.logits, 1, near),
     "min_p": _above(lambda s, c: thresholds.min_p(s.logits, c.params.min_p)),
-    "top_k": lambda s, c: rank_edge(s.logits, top_k_places(c)),
+    "top_k": lambda s, c, near: rank_edge(s.logits, top_k_places(c), near),
     "top_p": _top_p,
-    "typical_p": lambda s, c: walk_edge(typical_walk(s.logits, c)),
-    "top_h": lambda s, c: walk_edge(top_h_walk(s.logits, c)),
-    "tail_free": lambda s, c: walk_edge(tail_free_walk(s.logits, c)),
+    "typical_p": lambda s, c, near: walk_edge(typical_walk(s.logits, c), near),
+    "top_h": lambda s, c, near: walk_edge(top_h_walk(s.logits, c), near),
+    "tail_free": lambda s, c, near: walk_edge(tail_free_walk(s.logits, c), near),
     "top_n_sigma": _above(lambda s, c: thresholds.top_n_sigma(s.logits, c.params.top_n_sigma)),
     "top_a": _above(lambda s, c: thresholds.top_a(s.logits, c.params.top_a)),
     "epsilon": _above(lambda s, c: thresholds.epsilon(s.logits, c.params.epsilon_cutoff)),

@@ -36,19 +36,20 @@ def _dry(state: State, context: Context) -> Floats:
     return out
 
 
-def dynamic_temperature(logits: Floats, context: Context) -> float:
-    """Between temperature - range and temperature + range, by the entropy as a share of the largest possible."""
-    params, alive = context.params, np.count_nonzero(logits > -np.inf)
+def dynamic_temperature(state: State, context: Context) -> float:
+    """Between temperature - range and temperature + range, by the share of the largest entropy; 1 for one token."""
+    params, logits, alive = context.params, state.logits, np.count_nonzero(state.logits > -np.inf)
+    if alive == 1:
+        return 1.0
+    count = state.listed if context.semantics.dynatemp_base == "listed" else alive
     low = max(0.0, params.temperature - params.dynatemp_range)
     high = params.temperature + params.dynatemp_range
-    share = min(1.0, max(0.0, thresholds.entropy(logits) / math.log(alive)))
+    share = min(1.0, max(0.0, thresholds.entropy(logits) / math.log(count)))
     return float(low + (high - low) * share**params.dynatemp_exponent)
 
 
 def _dynamic_temperature(state: State, context: Context) -> Floats:
-    if np.count_nonzero(state.logits > -np.inf) == 1:
-        return state.logits
-    temperature = dynamic_temperature(state.logits, context)
+    temperature = dynamic_temperature(state, context)
     if temperature == 0.0:
         return cut(state.logits, keep_greedy(state.logits))
     return cooled(state.logits, temperature)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from refsample.checks import token_ids
 from refsample.errors import ParameterError
 from refsample.sampling.context import Context, Memory, State, Step, is_greedy
+from refsample.sampling.edges import NEAR
 from refsample.sampling.further import mirostat_after
 from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.semantics import resolve
@@ -60,7 +61,11 @@ class Distribution:
     @property
     def boundary(self) -> Ids:
         """Ids within 1e-6 of a cut: another correct implementation may keep or drop them."""
-        return self.trace.undecidable
+        return self.boundary_within(NEAR)
+
+    def boundary_within(self, near: float) -> Ids:
+        """The same for an implementation that errs by up to `near` in a logit (nats) or a mass."""
+        return trace(self.logits, self.context, near).undecidable
 
     def logprobs(self, stage: Stage | None = None) -> Floats:
         """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
@@ -184,23 +189,23 @@ def _redrawn(free: Floats, masked: Floats, allowed: NDArray[np.bool_]) -> Floats
 
 def walk(logits: Floats, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, State, State]]:
     """Each step with the state before and after it."""
-    state = State(logits, logits)
+    state = State(logits, logits, logits.size)
     for step in steps:
         before, state = state, advance(state, step, context)
         yield step, before, state
 
 
-def trace(logits: Floats, context: Context) -> Trace:
-    """The record of every step of the engine's order, active or not."""
+def trace(logits: Floats, context: Context, near: float = NEAR) -> Trace:
+    """The record of every step in order, active or not; undecidable is what lies within `near` of a cut."""
     records: list[StepTrace] = []
     acting = {step.name for step in plan(context)}
-    state = State(logits, logits)
+    state = State(logits, logits, logits.size)
     with np.errstate(over="ignore"):
         for step in (STEPS[name] for name in order_of(context)):
             before = state
             if step.name in acting:
                 state = advance(state, step, context)
-                records.append(record(step, before, state, context))
+                records.append(record(step, before, state, context, near))
             else:
                 records.append(idle(step, state))
     return Trace(logits, tuple(records))

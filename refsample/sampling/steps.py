@@ -6,15 +6,16 @@ The steps themselves are in `standard` and `further`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from refsample.errors import ParameterError
-from refsample.sampling.context import Context, State, Step
-from refsample.sampling.further import FURTHER
+from refsample.sampling.context import Context, Floats, State, Step, cooled
+from refsample.sampling.further import FURTHER, dynamic_temperature
 from refsample.sampling.params import SamplingParams
-from refsample.sampling.standard import STANDARD
+from refsample.sampling.standard import STANDARD, top_k_places
 from refsample.spec.types import StepName
 
 STEPS: Mapping[str, Step] = MappingProxyType({step.name: step for step in (*STANDARD, *FURTHER)})
@@ -65,8 +66,27 @@ def advance(state: State, step: Step, context: Context) -> State:
         if top == -np.inf and step.name == "mask" and context.allowed is not None and name != GRAMMAR:
             rule += f" of the {np.count_nonzero(context.allowed)} that the grammar allows"
         raise ParameterError(name, value, rule)
+    listed = _listed(state, step, logits, context)
     if step.kind == "truncate":
-        return State(logits, state.uncut)
-    if state.uncut is state.logits:
-        return State(logits, logits)
-    return State(logits, step.apply(State(state.uncut, state.uncut), context))
+        return State(logits, state.uncut, listed)
+    return State(logits, _base(state, step, logits, context), listed)
+
+
+def _base(before: State, step: Step, logits: Floats, context: Context) -> Floats:
+    """[V] the logits without cuts after a step that adjusts or scales; only a joint top_p looks at them."""
+    if context.semantics.top_p_base != "joint" or before.uncut is before.logits:
+        return logits
+    if step.name == "dynamic_temperature":  # the same temperature for both: that of what is left
+        temperature = dynamic_temperature(before, context)
+        return cooled(before.uncut, temperature) if temperature else before.uncut
+    return step.apply(replace(before, logits=before.uncut), context)
+
+
+def _listed(before: State, step: Step, logits: Floats, context: Context) -> int:
+    """How many tokens are in the list after a step (see `Semantics.dynatemp_base`)."""
+    if step.kind != "truncate" or step.name == "top_n_sigma":
+        return before.listed
+    if step.name == "top_k":
+        return min(before.listed, top_k_places(context))
+    alive = int(np.count_nonzero(logits > -np.inf))
+    return before.listed - int(np.count_nonzero(before.logits > -np.inf)) + alive if step.name == "xtc" else alive

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.sampling.context import Context, State, Step
-from refsample.sampling.edges import NOBODY, edge_of
+from refsample.sampling.edges import NEAR, NOBODY, edge_of
 from refsample_kernels.softmax import softmax
 
 Floats = NDArray[np.float64]
@@ -55,12 +55,12 @@ class Trace:
         return np.unique(np.concatenate((NOBODY, *(step.undecidable for step in self.steps))))
 
 
-def record(step: Step, before: State, after: State, context: Context) -> StepTrace:
-    """The record of a step that acted."""
+def record(step: Step, before: State, after: State, context: Context, near: float = NEAR) -> StepTrace:
+    """The record of a step that acted; undecidable is what lies within `near` of its cut."""
     alive = after.logits > -np.inf  # [V]
     cut = np.flatnonzero((before.logits > -np.inf) & ~alive)
     mass = float(softmax(before.logits)[alive].sum()) if cut.size else 1.0
-    edge = edge_of(step.name, before, context)
+    edge = edge_of(step.name, before, context, near)
     return StepTrace(step.name, True, after.logits, cut, mass, edge.margin, edge.unit, edge.ids)
 
 

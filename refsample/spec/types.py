@@ -26,6 +26,7 @@ GreedyTies = Literal["low_id", "all"]
 GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
 FrequencyForm = Literal["count", "relative"]
+DynatempBase = Literal["possible", "listed"]
 TypicalRule = Literal["ge", "gt"]
 TypicalTies = Literal["low_id", "all"]
 XtcRule = Literal["ge", "gt"]
@@ -70,6 +71,9 @@ class Semantics:
     """A token is a top choice of XTC if its probability is >= or > the threshold."""
     xtc_ties: XtcTies
     """Top choices that tie for the least: one of them stays (ours: the highest id), or all."""
+    dynatemp_base: DynatempBase
+    """The largest entropy of dynamic temperature is that of all tokens that are possible, or of all in the engine's
+    list: a token at -inf is in it until a truncation takes it off (top_n_sigma does not)."""
     temperature_clamp: float
     """A temperature above 0 and below this is raised to it; 0.0: none."""
     greedy_below: float

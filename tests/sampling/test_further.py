@@ -105,6 +105,34 @@ def test_dynamic_temperature_by_hand() -> None:
     np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-12)
 
 
+def test_dynamic_temperature_counts_what_the_list_holds() -> None:
+    """llama.cpp: top_n_sigma sets two of four to -inf and leaves them in the list, top_k takes them off.
+
+    Two equal tokens have the entropy ln 2: half of ln 4, all of ln 2.
+    """
+    logits = [2.0, 2.0, -9.0, -9.0, -np.inf]
+    asked = {"top_n_sigma": 1.0, "dynatemp_range": 0.5, "logit_bias": {1: -0.1}}
+    gaps = []
+    for engine_name, more in ((LLAMA, {}), (LLAMA, {"top_k": 2}), (LLAMA, {"min_p": 1e-3})):
+        law_found = law_of(logits, engine_name, NOTHING, **asked, **more)
+        gaps.append(float(np.log(law_found.probs[0] / law_found.probs[1])))
+    entropy = -sum(p * math.log(p) for p in (1 / (1 + math.exp(-0.1)), 1 / (1 + math.exp(0.1))))
+    assert gaps[0] == pytest.approx(0.1 / (0.5 + entropy / math.log(5)))
+    assert gaps[1:] == [pytest.approx(0.1 / (0.5 + entropy / math.log(2)))] * 2
+
+
+def test_a_joint_top_p_is_heated_by_the_same_temperature() -> None:
+    """top_k 2 of STAIR, dynamic T, joint top_p: its base is all four at the temperature of the two that are left."""
+    rules = {"order": ("top_k", "dynamic_temperature", "top_p"), "top_p_base": "joint"}
+    two = np.array([4 / 7, 3 / 7])
+    temperature = 0.5 + float(-(two * np.log(two)).sum() / math.log(2))
+    heated = np.array(STAIR) ** (1 / temperature)
+    share = float(heated[0] / heated.sum())
+    for p, left in ((share - 1e-3, 1), (share + 1e-3, 2)):
+        found = law(STAIR, "reference", rules, top_k=2, dynatemp_range=0.5, top_p=p)
+        assert np.count_nonzero(found.probs) == left
+
+
 def test_top_h_looks_at_a_hundred() -> None:
     assert np.count_nonzero(law([1 / 300] * 300, HF, top_h=1.0).probs) == 100
     assert np.count_nonzero(law([1 / 300] * 300, top_h=1.0).probs) == 300
