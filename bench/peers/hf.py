@@ -36,13 +36,14 @@ class Host(GenerationMixin):
 
 
 def fits(one: Case) -> bool:
-    """`generate` has a prompt of at least one token."""
-    return len(one.prompt_ids) > 0
+    """`generate` has a prompt of at least one token, which the penalties look at."""
+    looks = one.params.get("repetition_penalty", 1.0) != 1.0 or one.params.get("no_repeat_ngram_size", 0)
+    return len(one.prompt_ids) > 0 or not looks
 
 
 @cache
 def _config(names: tuple[tuple[str, Any], ...]) -> GenerationConfig:
-    config = GenerationConfig(do_sample=True, **dict(names))
+    config = GenerationConfig(**dict(names))
     config._eos_token_tensor = None
     return config
 
@@ -52,12 +53,15 @@ def law(
 ) -> NDArray[np.float32]:
     """Probabilities [V] of the next token."""
     bias = params["logit_bias"]
+    greedy = params["temperature"] == 0.0  # `transformers serve`: do_sample=False
     fields = {name: None if value == OFF.get(name, "") else value for name, value in params.items()
-              if name != "logit_bias"}  # fmt: skip
+              if name != "logit_bias"} | {"do_sample": not greedy}  # fmt: skip
     config = _config(tuple(fields.items()))
     config.sequence_bias = [[[token], value] for token, value in bias.items()] or None
     ids = torch.tensor([[*prompt_ids, *output_ids]], dtype=torch.long)
     chain = Host()._get_logits_processor(config, input_ids_seq_length=ids.shape[1], encoder_input_ids=ids)
     scores = chain(ids, torch.from_numpy(logits.copy())[None])
+    if greedy:
+        scores = torch.full_like(scores, -torch.inf).index_fill(1, scores.argmax(dim=-1), 0.0)
     found: NDArray[np.float32] = torch.softmax(scores, dim=-1)[0].numpy()
     return found

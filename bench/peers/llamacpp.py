@@ -88,8 +88,8 @@ def _chain(params: Mapping[str, Any], size: int) -> list[int]:
 
 
 def fits(one: Case) -> bool:
-    """Whether the engine can be asked this."""
-    return True
+    """It gives one side of XTC's coin at a time."""
+    return one.params.get("xtc_probability", 0.0) in (0.0, 1.0)
 
 
 def error(one: Case) -> float:

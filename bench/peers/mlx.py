@@ -28,8 +28,9 @@ PARAMETERS = frozenset({
 
 
 def fits(one: Case) -> bool:
-    """It refuses a top_k that is not below the vocabulary's size."""
-    return one.params["top_k"] < one.logits.size
+    """It refuses a top_k that is not below the vocabulary's size, and gives one side of XTC's coin at a time."""
+    coin = 0.0 < one.params.get("xtc_probability", 0.0) < 1.0
+    return one.params.get("top_k", 0) < one.logits.size and not coin
 
 
 def law(
@@ -46,12 +47,14 @@ def law(
     draw = sample_utils.categorical_sampling
     sample_utils.categorical_sampling = lambda x, temp: caught.append(x * (1.0 / temp)) or mx.argmax(x, axis=-1)
     try:
-        sample_utils.make_sampler(
+        drawn = sample_utils.make_sampler(
             temp=params["temperature"], top_p=params["top_p"], min_p=params["min_p"], top_k=params["top_k"],
             xtc_probability=params["xtc_probability"], xtc_threshold=params["xtc_threshold"],
         )(rows)  # fmt: skip
     finally:
         sample_utils.categorical_sampling = draw
+    if not caught:  # temperature 0: no sampler but an argmax
+        caught.append(mx.where(mx.arange(logits.size) == drawn, 0.0, -mx.inf)[None])
     found: NDArray[np.float32] = np.array(mx.softmax(caught[0], axis=-1))[0]
     assert math.isclose(float(found.sum()), 1.0, rel_tol=1e-4)
     return found

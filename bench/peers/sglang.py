@@ -91,10 +91,11 @@ def law(
     )
     SCOPE["_apply_pre_grammar_logits_transforms"](info, rows)
     SCOPE["_apply_post_grammar_logits_transforms"](info, rows)
-    rows.div_(_row(params["temperature"]))
+    greedy = params["temperature"] < 1e-6  # SamplingParams: T = 1 and top_k = 1 (sampling_params.py:244-248)
+    rows.div_(_row(1.0 if greedy else params["temperature"]))
     probs = torch.softmax(rows, dim=-1)
     _, weights, order, _ = SCOPE["top_k_top_p_min_p_sampling_from_probs_torch"](
-        probs, torch.tensor([params["top_k"] or size]), torch.tensor([params["top_p"]]),
+        probs, torch.tensor([1 if greedy else params["top_k"] or size]), torch.tensor([params["top_p"]]),
         torch.tensor([params["min_p"]]), params["min_p"] > 0.0, None, None, return_filtered_probs=True,
     )  # fmt: skip
     found = np.zeros(size)

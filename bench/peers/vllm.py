@@ -73,7 +73,9 @@ def law(
 ) -> NDArray[np.float32]:
     """Probabilities [V] of the next token, in the order of Sampler.apply_logits_processors and Sampler.sample."""
     rows, size = torch.from_numpy(logits.copy())[None], logits.size
-    bias = params["logit_bias"]
+    # what SamplingParams does before (sampling_params.py:491-516,560-568): bias and temperature are clamped
+    bias = {token: max(-100.0, min(100.0, value)) for token, value in params["logit_bias"].items()}
+    temperature = max(params["temperature"], 0.01) if params["temperature"] > 0.0 else 0.0
     if bias:
         ids = torch.tensor(list(bias), dtype=torch.long)
         place = (torch.zeros_like(ids), ids)
@@ -81,7 +83,9 @@ def law(
             list(bias.values()), dtype=torch.float32)), rows)  # fmt: skip
     if any(params[n] for n in ("presence_penalty", "frequency_penalty")) or params["repetition_penalty"] != 1.0:
         rows = _penalised(rows, params, prompt_ids, output_ids)
-    rows = SCOPE["apply_temperature"](rows, torch.tensor([params["temperature"]], dtype=torch.float32), True)
+    if temperature == 0.0:
+        return torch.zeros_like(rows).index_fill(1, rows.argmax(dim=-1), 1.0)[0].numpy()  # type: ignore[no-any-return]
+    rows = SCOPE["apply_temperature"](rows, torch.tensor([temperature], dtype=torch.float32), True)
     if params["min_p"]:
         rows = MIN_P["apply"](SimpleNamespace(min_p_count=1, min_p=torch.tensor([[params["min_p"]]])), rows)
     k = torch.tensor([min(params["top_k"], size)]) if params["top_k"] else None

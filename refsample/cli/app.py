@@ -14,6 +14,7 @@ from refsample.cli.explain import explain
 from refsample.cli.models import models
 from refsample.cli.score import score
 from refsample.cli.serve import serve
+from refsample.cli.vectors import vectors
 
 
 @click.group(
@@ -31,5 +32,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (chat, complete, demo, explain, faults, judge, models, score, serve, specs, verify):
+for command in (chat, complete, demo, explain, faults, judge, models, score, serve, specs, vectors, verify):
     app.add_command(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
+import click
 import pytest
 
 from refsample.cli.app import app
@@ -42,6 +43,8 @@ def commands() -> list[list[str]]:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_and_options_exist(words: list[str]) -> None:
     command = app.commands[words[1]]
+    if isinstance(command, click.Group):
+        command = command.commands[words[2]]
     options = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
 
