@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from refsample.conformance.verify import verify
     from refsample.generation.load import load
     from refsample.generation.scoring import score
+    from refsample.sampling.own import OwnStep
     from refsample.sampling.params import SamplingParams
     from refsample.sampling.pipeline import distribution
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "OwnStep",
     "SamplingParams",
     "__version__",
     "chat",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "OwnStep": "refsample.sampling.own",
     "SamplingParams": "refsample.sampling.params",
     "chat": "refsample.api.chat",
     "complete": "refsample.api.completions",

@@ -12,6 +12,7 @@ from refsample.errors import ParameterError
 from refsample.generation.constrain import Grammar
 from refsample.generation.stop import FinishReason
 from refsample.sampling.logprobs import TokenLogprobs
+from refsample.sampling.own import OwnStep
 from refsample.sampling.params import SamplingParams
 
 
@@ -41,6 +42,8 @@ class GenerationParams:
     """What the text has to be; every token that cannot lead there is masked."""
     prediction: tuple[int, ...] = ()
     """Ids that the text probably consists of. It changes no token: where it is right, the text comes sooner."""
+    steps: tuple[OwnStep, ...] = ()
+    """Sampling steps of your own beside the engine's."""
     skip_special: bool = True
     """False: special tokens stand in the text as they are written in the vocabulary."""
 
@@ -50,6 +53,10 @@ class GenerationParams:
         object.__setattr__(self, "stop_token_ids", ids)
         guess = tuple(integer("prediction", i, 0) for i in _tuple("prediction", self.prediction))
         object.__setattr__(self, "prediction", guess)
+        object.__setattr__(self, "steps", _tuple("steps", self.steps))
+        for step in self.steps:
+            if not isinstance(step, OwnStep):
+                raise ParameterError("steps", step, "must be a list of refsample.OwnStep")
         if not isinstance(self.grammar, Grammar | None):
             raise ParameterError("grammar", self.grammar, "must be a refsample.generation.constrain.Grammar")
         for name in ("include_stop", "ignore_eos", "skip_special", "ranked"):

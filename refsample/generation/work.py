@@ -124,7 +124,7 @@ class Work:
     def _check(self) -> None:
         """ParameterError where a parameter has no step in this engine, or no token could ever be drawn."""
         for sampling in (self.sampling, self.early):
-            plan(Context(sampling, self.semantics))
+            plan(Context(sampling, self.semantics, own=self.params.steps))
         size = self._model.config.vocab_size
         _check_left(self.sampling, size)
         if self.params.min_tokens:
@@ -238,11 +238,11 @@ class Work:
     ) -> Distribution:  # fmt: skip
         sampling = self.early if len(output) < self.params.min_tokens else self.sampling
         if state is None:
-            return decide(logits, sampling, prompt, output, self.semantics, memory=memory)
+            return decide(logits, sampling, prompt, output, self.semantics, None, memory, self.params.steps)
         allowed = self._going_on(state.allowed())
         if sampling is not self.sampling and not np.delete(allowed, sampling.banned_token_ids).any():
             sampling = self.sampling  # the grammar knows no other way: it goes before min_tokens
-        return decide(logits, sampling, prompt, output, self.semantics, allowed, memory)
+        return decide(logits, sampling, prompt, output, self.semantics, allowed, memory, self.params.steps)
 
     def _going_on(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """[V] What the grammar lets through; with `ignore_eos` no end id, as long as anything else may follow."""

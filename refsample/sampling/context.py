@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refsample.sampling.params import SamplingParams
 from refsample.spec.types import Scope, Semantics
+
+if TYPE_CHECKING:
+    from refsample.sampling.own import OwnStep
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -41,6 +44,8 @@ class Context:
     """None: nothing was drawn yet."""
     coin: bool = True
     """Whether XTC acts, where it is on: its coin falls anew for each draw."""
+    own: tuple[OwnStep, ...] = ()
+    """Steps of the user's beside the engine's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

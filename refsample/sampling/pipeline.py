@@ -16,9 +16,10 @@ from refsample.errors import ParameterError
 from refsample.sampling.context import Context, Memory, State, Step, is_greedy
 from refsample.sampling.edges import NEAR
 from refsample.sampling.further import mirostat_after
+from refsample.sampling.own import OwnStep
 from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.semantics import resolve
-from refsample.sampling.steps import STEPS, advance, order_of, plan
+from refsample.sampling.steps import advance, plan, sequence
 from refsample.sampling.trace import StepTrace, Trace, idle, record
 from refsample.spec.types import STAGES, EngineSpec, Semantics, Stage
 from refsample_kernels import draw as draw_kernel
@@ -98,14 +99,15 @@ def distribution(
     state: Memory | None = None,
     *,
     allowed: ArrayLike | None = None,
+    steps: Sequence[OwnStep] = (),
 ) -> Distribution:
     """The law of the next token.
 
     `logits` [V] are the model's own; -inf means impossible. `params` may be a mapping of the fields. `prompt_ids` and
     `output_ids` are the history that the penalties see. `engine` is a name, a spec or Semantics. `state` is what
     `Distribution.memory_after` gave for the draw before (mirostat); None: nothing was drawn yet. `allowed` [V] bool:
-    the tokens that a grammar lets through, cut in the step `mask`. Raises ParameterError for NaN or +inf, for ids
-    outside [0, V), and where no token is left.
+    the tokens that a grammar lets through, cut in the step `mask`. `steps` are your own beside the engine's. Raises
+    ParameterError for NaN or +inf, for ids outside [0, V), and where no token is left.
     """
     if not isinstance(state, Memory | None):
         raise ParameterError("state", state, "must be what Distribution.memory_after gave, or None")
@@ -118,7 +120,7 @@ def distribution(
         raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
     _check_named(asked, array.size)
     prompt, output = _history("prompt_ids", prompt_ids, array.size), _history("output_ids", output_ids, array.size)
-    return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size), state)
+    return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size), state, tuple(steps))
 
 
 def decide(
@@ -129,6 +131,7 @@ def decide(
     semantics: Semantics,
     allowed: NDArray[np.bool_] | None = None,
     memory: Memory | None = None,
+    steps: tuple[OwnStep, ...] = (),
 ) -> Distribution:
     """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
     raw = np.asarray(logits, dtype=np.float64).view()  # [V]; a view, so that the caller's own stays writeable
@@ -136,7 +139,7 @@ def decide(
     if not np.isfinite(top):
         rule = "must hold a finite value" if top == -np.inf else "must not hold NaN or +inf"
         raise ParameterError("logits", float(top), rule)
-    context = Context(params, semantics, prompt_ids, output_ids, allowed, memory)
+    context = Context(params, semantics, prompt_ids, output_ids, allowed, memory, own=steps)
     final = _final(raw, context)
     if allowed is not None and semantics.grammar_rule == "redraw":
         final = _redrawn(_final(raw, replace(context, allowed=None)), final, allowed)
@@ -201,7 +204,7 @@ def trace(logits: Floats, context: Context, near: float = NEAR) -> Trace:
     acting = {step.name for step in plan(context)}
     state = State(logits, logits, logits.size)
     with np.errstate(over="ignore"):
-        for step in (STEPS[name] for name in order_of(context)):
+        for step in sequence(context):
             before = state
             if step.name in acting:
                 state = advance(state, step, context)
@@ -227,7 +230,7 @@ def stage_logprobs(logits: Floats, context: Context, stage: Stage) -> Floats:
 
 def stage_plan(context: Context, stage: Stage) -> tuple[Step, ...]:
     """The acting steps that lie before a stage."""
-    order, acting = order_of(context), plan(context)
+    order, acting = sequence(context), plan(context)
     if stage in ("raw", "raw_grammar"):
         return ()
     if stage == "raw_masked":
@@ -237,8 +240,9 @@ def stage_plan(context: Context, stage: Stage) -> tuple[Step, ...]:
     if stage == "post_truncation":
         return acting
     kinds = ("adjust",) if stage == "post_penalty" else ("greedy", "scale")
-    last = max((place for place, name in enumerate(order) if STEPS[name].kind in kinds), default=-1)
-    return tuple(step for step in acting if order.index(step.name) <= last)
+    last = max((place for place, step in enumerate(order) if step.kind in kinds), default=-1)
+    before = {step.name for step in order[: last + 1]}
+    return tuple(step for step in acting if step.name in before)
 
 
 def draw(probs: Floats, u: float) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from refsample.errors import ParameterError
 from refsample.sampling.context import Context, Floats, State, Step, cooled
 from refsample.sampling.further import FURTHER, dynamic_temperature
+from refsample.sampling.own import as_step
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.standard import STANDARD, top_k_places
 from refsample.spec.types import StepName
@@ -33,8 +34,24 @@ def order_of(context: Context) -> tuple[StepName, ...]:
     return rules.mirostat_order if context.params.mirostat and rules.mirostat_order else rules.order
 
 
+def sequence(context: Context) -> tuple[Step, ...]:
+    """All steps in the order in which they run, active or not: the engine's, and the user's own at their places.
+
+    Raises ParameterError for an own step whose name is taken or whose place the engine does not have.
+    """
+    steps = [STEPS[name] for name in order_of(context)]
+    for own in context.own:
+        names = [step.name for step in steps]
+        if own.name in STEPS or own.name in names:
+            raise ParameterError("steps", own.name, "a step of this name is there already")
+        if own.before is not None and own.before not in names:
+            raise ParameterError(f"steps.{own.name}.before", own.before, f"must be one of {', '.join(names)}")
+        steps.insert(len(names) if own.before is None else names.index(own.before), as_step(own))
+    return tuple(steps)
+
+
 def plan(context: Context) -> tuple[Step, ...]:
-    """The steps that will act, in the engine's order.
+    """The steps that will act, in the order in which they run.
 
     Raises ParameterError where a parameter is set whose step the engine does not have: it would be dropped silently.
     """
@@ -44,11 +61,15 @@ def plan(context: Context) -> tuple[Step, ...]:
         parameter, value = _asked(STEPS[name], context)
         when = " while mirostat is on" if name in context.semantics.order else ""
         raise ParameterError(parameter, value, f"this engine has no such step{when}", "the engine")
+    if context.own:
+        return tuple(step for step in sequence(context) if step.name in acting or step.name not in STEPS)
     return tuple(STEPS[name] for name in order if name in acting)
 
 
 def _asked(step: Step, context: Context) -> tuple[str, object]:
     """The parameter that switched a step on, and its value; for a grammar alone, how many tokens it allows."""
+    if not step.parameters:
+        return f"steps.{step.name}", ...
     given = [name for name in step.parameters if getattr(context.params, name) != getattr(NEUTRAL, name)]
     if not given and step.name == "mask" and context.allowed is not None:
         return GRAMMAR, int(np.count_nonzero(context.allowed))
