@@ -34,7 +34,7 @@ def _bias(random: Generator, size: int) -> dict[int, float]:
 
 # Neutral values come up too: every parameter is at times alone.
 VALUES: Mapping[str, Callable[[Generator, int], Any]] = {
-    "temperature": _pick(1.0, 1.0, 0.2, 0.5, 0.7, 1.3, 2.0),
+    "temperature": _pick(1.0, 1.0, 0.2, 0.5, 0.7, 1.3, 2.0, 0.0, 0.005, 5e-7),
     "top_p": _pick(1.0, 1.0, 0.05, 0.3, 0.5, 0.75, 0.9, 0.95, 0.999),
     "top_k": lambda random, size: int(random.choice([0, 0, 1, 2, 5, 20, 50, max(1, size - 1)])),
     "min_p": _pick(0.0, 0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
@@ -45,6 +45,8 @@ VALUES: Mapping[str, Callable[[Generator, int], Any]] = {
     "no_repeat_ngram_size": _pick(0, 0, 0, 2, 3),
     "dry_multiplier": _pick(0.0, 0.0, 0.8, 2.0),
     "dry_allowed_length": _pick(1, 2, 3),
+    "dry_base": _pick(1.75, 1.1, 1.0),
+    "dry_penalty_last_n": _pick(0, 8, 64, 4096),
     "dynatemp_range": _pick(0.0, 0.0, 0.1, 0.5),
     "dynatemp_exponent": _pick(1.0, 0.5, 2.0),
     "typical_p": _pick(1.0, 1.0, 0.2, 0.5, 0.9),

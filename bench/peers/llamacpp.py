@@ -24,11 +24,12 @@ PATH = "llama_sampler_* of the C interface, float32 on a CPU"
 OVERRIDES: dict[str, object] = {}
 PARAMETERS = frozenset({
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
-    "logit_bias", "dry_multiplier", "dry_allowed_length", "dynatemp_range", "dynatemp_exponent", "typical_p",
+    "logit_bias", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+    "dynatemp_range", "dynatemp_exponent", "typical_p",
     "top_n_sigma", "xtc_probability", "xtc_threshold",
 })  # fmt: skip
 FLOAT_MAX, UNDERFLOW = float(np.finfo(np.float32).max), -87.0
-WINDOW, DRY_WINDOW, DRY_BASE, MIN_KEEP = 64, 4096, 1.75, 0
+WINDOW, MIN_KEEP = 64, 0
 
 
 class TokenData(ctypes.Structure):
@@ -76,7 +77,8 @@ def _chain(params: Mapping[str, Any], size: int) -> list[int]:
         make["logit_bias"](size, len(bias), listed),
         make["penalties"](size, WINDOW, params["repetition_penalty"], params["frequency_penalty"],
                           params["presence_penalty"]),
-        make["dry"](None, params["dry_multiplier"], DRY_BASE, params["dry_allowed_length"], DRY_WINDOW, None, 0),
+        make["dry"](None, params["dry_multiplier"], params["dry_base"], params["dry_allowed_length"],
+                    params["dry_penalty_last_n"], None, 0),
         make["top_n_sigma"](params["top_n_sigma"]),
         make["top_k"](params["top_k"]),
         make["typical"](params["typical_p"], MIN_KEEP),
@@ -93,12 +95,13 @@ def fits(one: Case) -> bool:
 
 
 def error(one: Case) -> float:
-    """The entropy that dynamic temperature goes by is a float32 sum over the candidates, and a power of it."""
+    """Dynamic temperature goes by a float32 sum over the candidates, and by a power of it; bias raises logits."""
     if not one.params["dynatemp_range"]:
         return 0.0
     coldest = max(0.1, one.params["temperature"] - one.params["dynatemp_range"])
-    largest = float(np.abs(one.logits[np.isfinite(one.logits)]).max())
-    return (one.logits.size + 16) * 2.0**-24 * largest / coldest
+    bias = max(map(abs, one.params["logit_bias"].values()), default=0.0)
+    largest = float(np.abs(one.logits[np.isfinite(one.logits)]).max()) + bias
+    return 2.0 * (one.logits.size + 16) * 2.0**-24 * largest / coldest
 
 
 def doubtful(law: Distribution, one: Case, near: float, apart: NDArray[np.int64]) -> bool:

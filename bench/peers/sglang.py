@@ -52,7 +52,8 @@ def fits(one: Case) -> bool:
 def error(one: Case) -> float:
     """frequency_penalty is added up in float32, once for every token: each sum is rounded."""
     most = max((one.output_ids.count(token) for token in set(one.output_ids)), default=0)
-    return most * abs(one.params["frequency_penalty"]) * most * 2.0**-24 / one.params["temperature"]
+    temperature = one.params["temperature"] if one.params["temperature"] >= 1e-6 else 1.0
+    return most * abs(one.params["frequency_penalty"]) * most * 2.0**-24 / temperature
 
 
 def doubtful(law: Distribution, one: Case, near: float, apart: NDArray[np.int64]) -> bool:

@@ -60,8 +60,12 @@ def dry(ids: Sequence[int], allowed: int, breakers: Sequence[Sequence[int]]) -> 
 def _since_breaker(ids: Sequence[int], breakers: Sequence[Sequence[int]]) -> int:
     """How many ids come after the last place where a whole breaker stands."""
     size = len(ids)
+    by_head: dict[int, list[Sequence[int]]] = {}
+    for run in breakers:
+        by_head.setdefault(run[0], []).append(run)
     for start in range(size - 1, -1, -1):
-        fits = [len(run) for run in breakers if list(ids[start : start + len(run)]) == list(run)]
+        runs = by_head.get(ids[start], ())
+        fits = [len(run) for run in runs if list(ids[start : start + len(run)]) == list(run)]
         if fits:
             return size - start - max(fits)
     return size

@@ -13,14 +13,16 @@ Floats = NDArray[np.float64]
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities [V] of logits [V]; they sum to 1 within V * 2^-53."""
-    weights: Floats = np.exp(logits - logits.max())  # [V]
+    with np.errstate(over="ignore"):  # a difference that leaves float64 is -inf, which is what it means: no chance
+        weights: Floats = np.exp(logits - logits.max())  # [V]
     weights /= weights.sum()
     return weights
 
 
 def log_softmax(logits: Floats) -> Floats:
     """Natural logs of the probabilities [V] of logits [V]."""
-    shifted: Floats = logits - logits.max()  # [V]
+    with np.errstate(over="ignore"):
+        shifted: Floats = logits - logits.max()  # [V]
     shifted -= np.log(np.exp(shifted).sum())
     return shifted
 
@@ -28,4 +30,5 @@ def log_softmax(logits: Floats) -> Floats:
 def log_total(logits: Floats) -> float:
     """ln of the sum of exp over logits [V]."""
     top = logits.max()
-    return float(top + np.log(np.exp(logits - top).sum()))
+    with np.errstate(over="ignore"):
+        return float(top + np.log(np.exp(logits - top).sum()))

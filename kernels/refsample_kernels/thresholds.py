@@ -1,7 +1,7 @@
 """Truncations by one logit: what is at or above it stays. They know logits [V] in float64, and -inf as "cut already".
 
-Every function but `keep_above` returns the lowest logit that stays. Probabilities never appear where a difference of
-logs says the same: a token far below the maximum would round to 0.
+`min_p` to `mirostat` return the lowest logit that stays, `keep_above` the mask of what does, `entropy` nats.
+Probabilities never appear where a difference of logs says the same: a token far below the maximum would round to 0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from refsample_kernels.penalties import FARTHEST
 from refsample_kernels.softmax import log_softmax, log_total
 from refsample_kernels.truncate import ROUNDING, keep_ranked
 
@@ -24,8 +25,10 @@ def keep_above(logits: Floats, threshold: float, least: int = 1, ties: str = "lo
 
 
 def entropy(logits: Floats) -> float:
-    """-sum p ln p in nats; tokens that are cut add nothing."""
-    logprobs = log_softmax(logits[logits > -np.inf])  # [survivors]
+    """-sum p ln p in nats; tokens that are cut, or so far away that their logprob is -inf, add nothing."""
+    with np.errstate(over="ignore"):
+        logprobs = log_softmax(logits[logits > -np.inf])
+    logprobs = logprobs[logprobs > -np.inf]  # [survivors]
     return float(-(np.exp(logprobs) * logprobs).sum())
 
 
@@ -37,7 +40,8 @@ def min_p(logits: Floats, share: float) -> float:
 def top_n_sigma(logits: Floats, n: float) -> float:
     """No farther below the maximum than n standard deviations of the logits (Tang et al. 2024, Top-nσ)."""
     alive = logits[logits > -np.inf]
-    return float(alive.max() - n * alive.std())
+    with np.errstate(over="ignore"):  # logits so far apart that their squares leave float64: nothing is below that
+        return float(alive.max()) - min(n * float(alive.std()), FARTHEST)
 
 
 def top_a(logits: Floats, a: float) -> float:

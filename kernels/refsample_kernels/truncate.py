@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 
 ROUNDING = 1e-12
 """Masses, and logits at the threshold of min_p, closer than this are equal: sums in float64 err by about as much."""
-FARTHEST = 690.0
+HIGHEST = 690.0
 """e to this, times any number of tokens, is finite: a base that lies farther above the maximum counts as this far."""
 HEAD = 2048
 """top_p looks for its cut among this many best tokens before it sorts them all."""
@@ -69,7 +69,7 @@ def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None)
 
 def whole_mass(total: float, top: float) -> float:
     """e^(total - top): the mass that shares are relative to, where the maximum weighs 1; held where a float ends."""
-    return math.exp(min(max(total - top, -FARTHEST), FARTHEST))
+    return math.exp(min(max(total - top, -HIGHEST), HIGHEST))
 
 
 def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:

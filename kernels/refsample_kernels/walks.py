@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refsample_kernels.penalties import FARTHEST
 from refsample_kernels.softmax import log_softmax
+from refsample_kernels.thresholds import entropy
 from refsample_kernels.truncate import ROUNDING
 
 Floats = NDArray[np.float64]
@@ -62,7 +64,7 @@ def typical(logits: Floats, p: float, rule: str, least: int = 1) -> Walk:
     """
     ids = np.flatnonzero(logits > -np.inf)  # [N]
     logprobs = log_softmax(logits[ids])
-    distance = np.abs(-logprobs + (np.exp(logprobs) * logprobs).sum())  # of -ln p from the entropy
+    distance = np.abs(logprobs + entropy(logits))  # of -ln p from the entropy
     order = np.argsort(distance, kind="stable")
     masses = np.exp(logprobs[order])
     before = np.concatenate(([0.0], np.cumsum(masses)[:-1]))
@@ -75,7 +77,7 @@ def top_h(logits: Floats, share: float, ranks: int = 0, least: int = 1) -> Walk:
     Top-H decoding, arXiv 2509.02510, as transformers' TopHLogitsWarper has it.
     """
     order = _ranked(logits)[: ranks or None]  # [N]
-    logprobs = log_softmax(logits[order])
+    logprobs = np.maximum(log_softmax(logits[order]), -FARTHEST)  # finite: 0 times -inf is no number
     terms = -np.exp(logprobs) * logprobs
     return Walk(order, np.cumsum(terms), share * float(terms.sum()), True, least, -logits[order])
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refsample.errors import ParameterError
+from refsample.checks import known_names
+from refsample.errors import ParameterError, shorten
 from refsample.render import ansi, columns, wants_colour
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ def vectors() -> None:
 def list_vectors(engine: str | None, as_json: bool) -> None:
     """List the vectors: name, engine decisions, what each is about."""
     from refsample.sampling.vectors import vectors as all_vectors
+    from refsample.spec.load import engines
 
+    if engine not in (None, *engines()):
+        raise ParameterError("--engine", engine, f"must be one of {', '.join(engines())}", "the command line")
     found = [one for one in all_vectors() if engine in (None, one.engine)]
     if as_json:
         for one in found:
@@ -48,7 +52,7 @@ def list_vectors(engine: str | None, as_json: bool) -> None:
 @click.option("--adapter", metavar="MODULE|FILE.py",
               help="Module with ENGINE and law(logits, params, prompt_ids, output_ids); default: refsample itself.")
 @click.option("--engine", metavar="NAME", help="Whose vectors; default: the adapter's ENGINE, or all for refsample.")
-@click.option("--float64", is_flag=True, help="Hold the sampler to 1e-9 and not to what float32 can do.")
+@click.option("--float64", is_flag=True, help="Give it float64 logits and hold it to 1e-9, not to what float32 can do.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def run(adapter: str | None, engine: str | None, float64: bool, as_json: bool) -> int:
     """Run a sampler against the vectors of its engine; exit code 1 where one does not agree.
@@ -58,19 +62,21 @@ def run(adapter: str | None, engine: str | None, float64: bool, as_json: bool) -
     not follow) and fits(vector); vectors that it cannot be asked are left out, and counted. bench/peers has five.
     """
     from refsample.sampling.vectors import vectors as all_vectors
+    from refsample.spec.load import engines
 
-    if adapter is None:
-        found = [one for one in all_vectors() if engine in (None, one.engine)]
-        results = [(one, own_problems(one)) for one in found]
-        left = 0
-    else:
-        module = load(adapter)
-        wanted = engine or str(module.ENGINE)
-        of_engine = [one for one in all_vectors() if one.engine == wanted]
-        found = [one for one in of_engine if askable(module, one)]
-        results = [(one, their_problems(module, one, float32=not float64)) for one in found]
-        left = len(of_engine) - len(found)
-    return report(results, left, as_json=as_json)
+    if adapter is None and float64:
+        raise click.UsageError("--float64 goes with --adapter: refsample itself is held to it anyway")
+    module = None if adapter is None else load(adapter)
+    wanted = engine if module is None else engine or str(module.ENGINE)
+    if wanted not in (None, *engines()):
+        raise ParameterError("engine", wanted, f"must be one of {', '.join(engines())}", "the command line")
+    of_engine = [one for one in all_vectors() if wanted in (None, one.engine)]
+    found = of_engine if module is None else [one for one in of_engine if askable(module, one)]
+    if not found:
+        raise ParameterError("--adapter", adapter, f"can be asked none of {len(of_engine)} vectors", "the adapter")
+    results = [(one, own_problems(one) if module is None else their_problems(module, one, not float64))
+               for one in found]  # fmt: skip
+    return report(results, len(of_engine) - len(found), as_json=as_json)
 
 
 def askable(module: ModuleType, one: Vector) -> bool:
@@ -97,16 +103,27 @@ def own_problems(one: Vector) -> tuple[str, ...]:
 
 def their_problems(module: ModuleType, one: Vector, float32: bool) -> tuple[str, ...]:
     """What is wrong with the adapter's law; an exception of its own is its answer too."""
-    from refsample.sampling.vectors import law_problems
+    import numpy as np
+
+    from refsample.sampling.vectors import is_law_of_float32, law_problems
 
     try:
-        return law_problems(one, answer(module, one), float32)
-    except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, AttributeError, AssertionError) as error:
+        given = module.law(*question(module, one, float32))
+    except Exception as error:  # noqa: BLE001  # its own code: what it raises is its answer
         return (f"the adapter raised {type(error).__name__}: {' '.join(str(error).split())}",)
+    try:
+        probs = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        return (f"the adapter returned {shorten(given)}, which is no array of numbers",)
+    problems = law_problems(one, probs, float32)
+    rounded = float32 and probs.shape == one.logits.shape
+    return () if problems and rounded and is_law_of_float32(one, probs) else problems
 
 
 def load(adapter: str) -> ModuleType:
     """The adapter's module, by file or by name. Raises ParameterError."""
+    from refsample.sampling.params import SamplingParams
+
     if "" not in sys.path:
         sys.path.insert(0, "")  # an adapter may import its neighbours, as under `python -m`
     try:
@@ -117,16 +134,21 @@ def load(adapter: str) -> ModuleType:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(adapter)
-    except (ImportError, FileNotFoundError) as error:
-        raise ParameterError("--adapter", adapter, f"cannot be imported: {error}", "the command line") from None
+    except Exception as error:  # noqa: BLE001  # whatever somebody else's module does while it is imported
+        reason = f"cannot be imported: {type(error).__name__}: {error}"
+        raise ParameterError("--adapter", adapter, reason, "the command line") from None
     missing = [name for name in ("ENGINE", "law") if not hasattr(module, name)]
     if missing:
         raise ParameterError("--adapter", adapter, f"has no {' and no '.join(missing)}", "the command line")
+    names = getattr(module, "PARAMETERS", ())
+    if isinstance(names, str):
+        raise ParameterError("PARAMETERS", names, "must be a list of names", "the adapter")
+    known_names(dict.fromkeys(names), SamplingParams.__slots__, "the adapter's PARAMETERS")
     return module
 
 
-def answer(module: ModuleType, one: Vector) -> Any:
-    """The adapter's law for a vector: float32 logits, and every parameter that it has, the others neutral."""
+def question(module: ModuleType, one: Vector, float32: bool) -> tuple[Any, ...]:
+    """Logits, every parameter that the adapter has, the others neutral, and both histories."""
     import numpy as np
 
     from refsample.sampling.params import SamplingParams
@@ -134,8 +156,7 @@ def answer(module: ModuleType, one: Vector) -> Any:
     names = getattr(module, "PARAMETERS", SamplingParams.__slots__)
     neutral = SamplingParams()
     params = {name: one.params.get(name, getattr(neutral, name)) for name in names}
-    given = module.law(one.logits.astype(np.float32), params, one.prompt_ids, one.output_ids)
-    return np.asarray(given, dtype=np.float64)
+    return one.logits.astype(np.float32 if float32 else np.float64), params, one.prompt_ids, one.output_ids
 
 
 def report(results: list[tuple[Vector, tuple[str, ...]]], left: int, *, as_json: bool) -> int:

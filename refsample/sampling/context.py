@@ -5,6 +5,7 @@ A step maps logits [V] (float64, -inf = cut) to new logits [V]; it never writes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from refsample.errors import ParameterError
 from refsample.sampling.params import SamplingParams
 from refsample.spec.types import Scope, Semantics
 
@@ -27,7 +29,11 @@ class Memory:
     """What mirostat knows from the draws before this one."""
 
     mu: float
-    """Bits: more surprising tokens are cut."""
+    """Bits: more surprising tokens are cut. Finite."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mu, bool) or not isinstance(self.mu, int | float) or not math.isfinite(self.mu):
+            raise ParameterError("state.mu", self.mu, "must be a finite number")
 
 
 @dataclass(frozen=True, slots=True)

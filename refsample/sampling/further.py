@@ -91,13 +91,14 @@ def _above(logits: Floats, threshold: float, context: Context, ties: str = "low_
 
 def mirostat_mu(context: Context) -> float:
     """The state of mirostat: at first twice the surprise that is aimed at."""
-    return 2.0 * context.params.mirostat_tau if context.memory is None else context.memory.mu
+    return min(FARTHEST, 2.0 * context.params.mirostat_tau) if context.memory is None else context.memory.mu
 
 
 def mirostat_after(probability: float, context: Context) -> Memory:
     """The state after a draw of a token of this probability: mu - eta * (surprise - tau)."""
     miss = -math.log2(probability) - context.params.mirostat_tau
-    return Memory(mirostat_mu(context) - context.params.mirostat_eta * miss)
+    moved = mirostat_mu(context) - context.params.mirostat_eta * miss
+    return Memory(max(-FARTHEST, min(FARTHEST, moved)))
 
 
 def xtc_threshold(context: Context) -> float:
@@ -141,11 +142,11 @@ FURTHER: tuple[Step, ...] = (
          lambda c: c.params.tfs_z < 1.0, _tail_free),
     Step("top_a", "truncate", ("top_a",), "0", "BlinkDL, RWKV-LM",
          lambda c: c.params.top_a > 0.0, lambda s, c: _above(s.logits, thresholds.top_a(s.logits, c.params.top_a), c)),
-    # transformers keeps every token that ties with the best where none reaches epsilon (EpsilonLogitsWarper)
     Step("epsilon", "truncate", ("epsilon_cutoff",), "0", HEWITT, lambda c: c.params.epsilon_cutoff > 0.0,
-         lambda s, c: _above(s.logits, thresholds.epsilon(s.logits, c.params.epsilon_cutoff), c, "all")),
+         lambda s, c: _above(s.logits, thresholds.epsilon(s.logits, c.params.epsilon_cutoff), c,
+                             c.semantics.floor_ties)),
     Step("eta", "truncate", ("eta_cutoff",), "0", HEWITT, lambda c: c.params.eta_cutoff > 0.0,
-         lambda s, c: _above(s.logits, thresholds.eta(s.logits, c.params.eta_cutoff), c, "all")),
+         lambda s, c: _above(s.logits, thresholds.eta(s.logits, c.params.eta_cutoff), c)),
     Step("xtc", "truncate", ("xtc_probability", "xtc_threshold"), "probability 0", "Exclude top choices, p-e-w 2024",
          lambda c: c.params.xtc_probability > 0.0 and c.coin, _xtc),
     Step("mirostat", "truncate", ("mirostat", "mirostat_tau", "mirostat_eta"), "0", "Basu et al. 2020, Mirostat",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refsample.checks import token_id as checked_id
 from refsample.checks import token_ids
 from refsample.errors import ParameterError
 from refsample.sampling.context import Context, Memory, State, Step, is_greedy
@@ -65,8 +66,17 @@ class Distribution:
         return self.boundary_within(NEAR)
 
     def boundary_within(self, near: float) -> Ids:
-        """The same for an implementation that errs by up to `near` in a logit (nats) or a mass."""
-        return trace(self.logits, self.context, near).undecidable
+        """The same for an implementation that errs by up to `near` in a logit (nats) or a mass.
+
+        Of every draw that the law is mixed of: both sides of XTC's coin, with a grammar and without it.
+        """
+        sides = [self.context]
+        if 0.0 < self.context.params.xtc_probability < 1.0:
+            sides.append(replace(self.context, coin=False))
+        if self.context.allowed is not None and self.context.semantics.grammar_rule == "redraw":
+            sides += [replace(side, allowed=None) for side in sides]
+        found = [trace(self.logits, side, near).undecidable for side in sides]
+        return np.unique(np.concatenate(found))
 
     def logprobs(self, stage: Stage | None = None) -> Floats:
         """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
@@ -79,9 +89,10 @@ class Distribution:
         """
         if not self.context.params.mirostat:
             return None
-        probability = float(self.probs[token_id])
+        drawn = checked_id("token_id", token_id, self.probs.size)
+        probability = float(self.probs[drawn])
         if probability == 0.0:
-            raise ParameterError("token_id", token_id, "has no probability here, so it was not drawn")
+            raise ParameterError("token_id", drawn, "has no probability here, so it was not drawn")
         return mirostat_after(probability, self.context)
 
     def __repr__(self) -> str:
@@ -160,8 +171,8 @@ def _after(logits: Floats, context: Context, steps: Sequence[Step]) -> Floats:
     # A difference of two huge logits may overflow to -inf, which is what it means here: no chance.
     with np.errstate(over="ignore"):
         if chance < 1.0:
-            idle = tuple(step for step in steps if step.name != "xtc")
-            sides = (_walked(logits, context, steps), _walked(logits, context, idle))
+            others = tuple(step for step in steps if step.name != "xtc")
+            sides = (_walked(logits, context, steps), _walked(logits, context, others))
             return _mixed(chance, *map(log_softmax, sides))
         return _walked(logits, context, steps)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from refsample.errors import ParameterError
+from refsample.errors import ParameterError, SpecError
 from refsample.spec.load import engine as engine_named
 from refsample.spec.strict import converted, hints, problem
 from refsample.spec.types import EngineSpec, Semantics
@@ -24,6 +24,8 @@ def resolve(engine: str | EngineSpec | Semantics, overrides: Mapping[str, object
     if isinstance(engine, str):
         engine = engine_named(engine)
     rules = engine.semantics if isinstance(engine, EngineSpec) else engine
+    if not isinstance(rules, Semantics):
+        raise ParameterError("engine", engine, "must be a name, a path that ends in .toml, an EngineSpec or Semantics")
     if not overrides:
         return rules
     known = hints(Semantics)
@@ -37,4 +39,7 @@ def resolve(engine: str | EngineSpec | Semantics, overrides: Mapping[str, object
         if rule:
             raise ParameterError(f"semantics.{name}", value, rule, "the engine files")
         changed[name] = converted(known[name], value)
-    return replace(rules, **changed)  # type: ignore[arg-type]  # checked against the annotations just above
+    try:
+        return replace(rules, **changed)  # type: ignore[arg-type]  # checked against the annotations just above
+    except SpecError as error:
+        raise SpecError(f"semantics.{error} (rule of the engine files)") from None

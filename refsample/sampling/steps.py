@@ -105,9 +105,10 @@ def _base(before: State, step: Step, logits: Floats, context: Context) -> Floats
 
 def _listed(before: State, step: Step, logits: Floats, context: Context) -> int:
     """How many tokens are in the list after a step (see `Semantics.dynatemp_base`)."""
-    if step.kind != "truncate" or step.name == "top_n_sigma":
+    unread = context.semantics.dynatemp_base == "possible" or context.params.dynatemp_range == 0.0
+    if unread or step.kind != "truncate" or step.name == "top_n_sigma":
         return before.listed
-    if step.name == "top_k":
-        return min(before.listed, top_k_places(context))
     alive = int(np.count_nonzero(logits > -np.inf))
+    if step.name == "top_k":
+        return max(alive, min(before.listed, top_k_places(context)))
     return before.listed - int(np.count_nonzero(before.logits > -np.inf)) + alive if step.name == "xtc" else alive

@@ -34,7 +34,7 @@ class StepTrace:
     """Distance from the cut to the nearest token's decision; inf where nothing was in question."""
     margin_unit: Literal["nat", "probability"]
     undecidable: Ids
-    """Tokens within 1e-6 of the cut."""
+    """Tokens within `near` of the cut: 1e-6, unless asked otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class Trace:
 
     @property
     def undecidable(self) -> Ids:
-        """Tokens within 1e-6 of any cut, ascending."""
+        """Tokens within `near` of any cut, ascending."""
         return np.unique(np.concatenate((NOBODY, *(step.undecidable for step in self.steps))))
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,8 @@ from refsample.spec.load import folder
 from refsample_kernels.softmax import log_softmax
 
 Floats = NDArray[np.float64]
-FLOAT32, SLACK = 2.0**-24, 1e-6
+FLOAT32, SLACK, SUM = 2.0**-24, 1e-6, 1e-4
+FAINT = 1e-37
 MULTIPLIER, WORD = 2654435761, 1 << 32
 
 
@@ -102,6 +103,17 @@ def own_law(one: Vector, overrides: Mapping[str, Any] = MappingProxyType({})) ->
     return distribution(one.logits, params, one.prompt_ids, one.output_ids, rules, memory, allowed=allowed)
 
 
+def is_law_of_float32(one: Vector, probs: Floats) -> bool:
+    """Whether a law is the right one for logits rounded to float32, as samplers get them: that may turn a tie."""
+    if not np.isfinite(probs).all() or (probs < 0.0).any() or abs(float(probs.sum()) - 1.0) > SUM:
+        return False
+    rounded = replace(one, logits=one.logits.astype(np.float32).astype(np.float64))
+    law = own_law(rounded).probs
+    bound = bound_of(one, float32=True)
+    known = law > FAINT
+    return bool(((probs > FAINT) == known).all() and np.allclose(np.log(probs[known]), np.log(law[known]), 0.0, bound))
+
+
 def can_be_asked(one: Vector, parameters: Collection[str] | None, overrides: Mapping[str, Any]) -> bool:
     """Whether an adapter can answer: no grammar, no state, parameters that it has, no rule that it says to break."""
     if one.allowed is not None or one.mu is not None or one.semantics:
@@ -118,7 +130,12 @@ def law_problems(one: Vector, probs: Floats, float32: bool = False) -> tuple[str
     """
     expected, problems = one.expected, []
     if probs.shape != one.logits.shape:
-        return (f"{probs.size} probabilities for {one.logits.size} tokens",)
+        return (f"probabilities of the shape {list(probs.shape)} instead of {list(one.logits.shape)}",)
+    if not np.isfinite(probs).all() or (probs < 0.0).any():
+        worst = int(np.flatnonzero(~np.isfinite(probs) | (probs < 0.0))[0])
+        return (f"p({worst}) is {probs[worst]}",)
+    if abs(float(probs.sum()) - 1.0) > SUM:
+        problems.append(f"the probabilities add up to {float(probs.sum()):.9g}")
     faint = frozenset(expected["faint"])  # not cut, but below what a float32 holds: there or not
     support = [i for i in np.flatnonzero(probs > 0.0).tolist() if i not in faint]
     if expected["ties_open"]:

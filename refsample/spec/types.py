@@ -27,6 +27,7 @@ GreedyLogprobs = Literal["temperature_one", "collapsed"]
 Scope = Literal["prompt_and_output", "output", "window"]
 FrequencyForm = Literal["count", "relative"]
 DynatempBase = Literal["possible", "listed"]
+FloorTies = Literal["low_id", "all"]
 TypicalRule = Literal["ge", "gt"]
 TypicalTies = Literal["low_id", "all"]
 XtcRule = Literal["ge", "gt"]
@@ -65,6 +66,8 @@ class Semantics:
     """ge: typical_p keeps the tokens down to that which brings their mass to p; gt: beyond p."""
     typical_ties: TypicalTies
     """Tokens as typical as the last one that is kept: the lowest ids, or all."""
+    floor_ties: FloorTies
+    """Where no token reaches the cutoff of epsilon: the best with the lowest id stays, or all that equal it."""
     top_h_ranks: int
     """top_h looks at no more than this many best tokens, and cuts the rest; 0: at all."""
     xtc_rule: XtcRule

@@ -44,7 +44,7 @@ class Candidate:
     token_id: int
     text: str
     probs: tuple[float | None, ...]
-    """One for each column; None once it is cut."""
+    """One for each column; None once it is cut, 0.0 where it only underflows."""
     cut_by: str | None
     near: tuple[str, ...]
     """Steps to whose cut it is within 1e-6: another correct implementation may decide otherwise."""
@@ -82,23 +82,23 @@ def explain(dist: Distribution, engine: str, text_of: Callable[[int], str], top:
     """The steps that acted on the `top` likeliest tokens of the model, and on the likeliest `top` that can be drawn."""
     trace = dist.trace
     acted = [step for step in trace.steps if step.active]
-    laws = [softmax(dist.logits), *(softmax(step.logits) for step in acted)]  # each [V]
+    stages = [dist.logits, *(step.logits for step in acted)]  # each [V]
     columns = [Column("model", 1.0, 0, None, "nat", 0), *map(_column, acted)]
-    if not np.allclose(laws[-1], dist.probs, rtol=1e-9, atol=0.0):
-        laws.append(dist.probs)
+    if not np.allclose(softmax(stages[-1]), dist.probs, rtol=1e-9, atol=0.0):
+        stages.append(dist.final)
         columns.append(Column(LAW, 1.0, 0, None, "nat", 0))
     order = np.argsort(-dist.logits, kind="stable")
     rank = np.empty(order.size, dtype=np.int64)  # [V]
     rank[order] = np.arange(1, order.size + 1)
     drawn = np.argsort(-dist.probs, kind="stable")[:top]
     listed = sorted({*order[:top].tolist(), *drawn[dist.probs[drawn] > 0.0].tolist()}, key=lambda i: rank[i])
-    cut_by = _cutters(acted)
+    cut_by, laws = _cutters(acted), [(stage, softmax(stage)) for stage in stages]
     candidates = tuple(
         Candidate(
             rank=int(rank[i]),
             token_id=i,
             text=text_of(i),
-            probs=tuple(_probability(law, i) for law in laws),
+            probs=tuple(None if logits[i] == -np.inf else float(law[i]) for logits, law in laws),
             cut_by=None if dist.support[i] else cut_by.get(i, "model"),
             near=tuple(step.name for step in acted if i in step.undecidable),
         )
@@ -122,6 +122,3 @@ def _cutters(acted: Sequence[StepTrace]) -> Mapping[int, str]:
     """Id -> the step that cut it."""
     return {int(i): step.name for step in acted for i in step.cut}
 
-
-def _probability(law: np.typing.NDArray[np.float64], token_id: int) -> float | None:
-    return float(law[token_id]) if law[token_id] > 0.0 else None

@@ -51,6 +51,19 @@ def test_a_rule_of_the_engine_can_be_changed(cli: Cli) -> None:
     assert cli(*probs, "-o", "semantics.top_p_rule=gt", "--json").json["support"] == 2
 
 
+def test_a_changed_rule_is_shown_and_is_the_first_engines_alone(cli: Cli) -> None:
+    probs = ("explain", "--probs", ".5,.25,.125,.125", "-o", "top_p=.5", "-o", "semantics.top_p_rule=gt")
+    found = cli(*probs, "--diff", "reference")
+    assert "engine reference, top_p_rule=gt" in found.out and "2 tokens are drawn otherwise" in found.out
+    assert cli(*probs[:-2], "-o", "semantics.bias_clamp=inf").code == 0
+
+
+def test_cut_and_underflow_are_two_things(cli: Cli) -> None:
+    found = cli("explain", "--probs", ".9,1e-5,.1", "-o", "temperature=0.001", "-o", "top_k=2")
+    assert "0.0000" in found.out and found.out.count(" -  ") >= 1 and "- is cut" in found.out
+    assert "add up to 1.00001" in found.err
+
+
 def test_histories_of_ids(cli: Cli) -> None:
     found = cli("explain", "--probs", ".5,.5", "--history", "[0]", "--answer", "[1, 1]", "-o", "frequency_penalty=1",
                 "-o", "repetition_penalty=2", "--json").json  # fmt: skip
@@ -73,10 +86,14 @@ def test_a_page(cli: Cli, tmp_path: Path) -> None:
         (("--probs", ".5,.5", "-o", "top_pp=1"), "did you mean top_p"),
         (("--probs", ".5,.5", "-o", "semantics.top_p_rul=gt"), "did you mean top_p_rule"),
         (("--probs", ".5,.5", "--history", "0"), "--history"),
-        (("--probs", ".5,.5", "--history", "[7]"), "token ids lie in [0, 2)"),
+        (("--probs", ".5,.5", "--history", "[7]"), "--history=7: token ids lie in [0, 2)"),
         (("--probs", ".5,.5", "-o", "typical_p=.5", "--diff", "vllm"), "no such step (rule of engine vllm)"),
         (("--probs", ".5,.5", "--engine", "vlm"), "engine 'vlm' does not exist"),
         (("a prompt", "--probs", ".5,.5"), "one of the two"),
+        (("a prompt", "--history", "[1]"), "--history goes with --probs"),
+        (("--probs", ".5,.5", "--threads", "2"), "--threads goes with a PROMPT"),
+        (("--probs", ".5,.5", "--html", "/nowhere/x.html"), "--html='/nowhere/x.html': cannot be written"),
+        (("--probs", ".5,.5", "-o", "semantics.bias_clamp=-1"), "semantics.bias_clamp=-1.0: not negative"),
     ],
 )
 def test_refusals(cli: Cli, arguments: tuple[str, ...], words: str) -> None:

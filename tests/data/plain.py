@@ -88,7 +88,8 @@ class Sampler:
             elif name not in TRUNCATIONS:
                 self.base = new if self.base == logits else getattr(self, name)(self.base)
             elif name == "top_k" and self.params.get("top_k", 0) > 0:
-                self.listed = min(self.listed, max(self.params["top_k"], self.rules["min_tokens_to_keep"]))
+                places = max(self.params["top_k"], self.rules["min_tokens_to_keep"])
+                self.listed = max(sum(x is not None for x in new), min(self.listed, places))
             elif name == "xtc":
                 self.listed -= sum(was and x is None for was, x in zip(alive, new, strict=True))
             elif name != "top_n_sigma" and new is not logits:
@@ -299,13 +300,14 @@ class Sampler:
 
     def epsilon(self, logits: Logits) -> Logits:
         cutoff = self.get("epsilon_cutoff", 0.0)
-        return self._above(logits, cutoff.ln(), ties=True) if cutoff else logits
+        return self._above(logits, cutoff.ln(), ties=self.rules["floor_ties"] == "all") if cutoff else logits
 
     def eta(self, logits: Logits) -> Logits:
         cutoff = self.get("eta_cutoff", 0.0)
         if not cutoff:
             return logits
-        return self._above(logits, min(cutoff.ln(), cutoff.ln() / 2 - entropy(softmax(logits))), ties=True)
+        bound = min(cutoff.ln(), cutoff.ln() / 2 - entropy(softmax(logits)))
+        return self._above(logits, bound)
 
     def xtc(self, logits: Logits) -> Logits:
         threshold, probs = self.get("xtc_threshold", 0.1), softmax(logits)

@@ -44,6 +44,8 @@ rule_sets = st.fixed_dictionaries(
         "frequency_form": st.sampled_from(["count", "relative"]),
         "typical_rule": st.sampled_from(["ge", "gt"]),
         "typical_ties": st.sampled_from(["low_id", "all"]),
+        "floor_ties": st.sampled_from(["low_id", "all"]),
+        "dynatemp_base": st.sampled_from(["possible", "listed"]),
         "top_h_ranks": st.sampled_from([0, 3, 100]),
         "xtc_rule": st.sampled_from(["ge", "gt"]),
         "xtc_ties": st.sampled_from(["one", "all"]),
@@ -229,6 +231,22 @@ def test_inputs_are_left_alone() -> None:
     assert dist.logits.tolist() == [1.0, 2.0, 3.0]
     with pytest.raises(ValueError, match="read-only"):
         dist.probs[0] = 1.0
+
+
+@pytest.mark.parametrize("name", ["typical_p", "top_h", "eta_cutoff", "dynatemp_range", "top_n_sigma", "top_a"])
+def test_logits_that_leave_float64_between_them(name: str) -> None:
+    """1.7e308 and its negative: their difference is infinite, the law is (1, 0, 0) all the same, and nothing warns."""
+    dist = law_of([1.7e308, -1.7e308, 0.0], **{name: 0.5})
+    assert dist.probs.tolist() == [1.0, 0.0, 0.0] and dist.boundary.size == 0
+
+
+def test_both_sides_of_a_mixture_have_boundaries() -> None:
+    """A tie that only the idle side of XTC's coin meets, and a hit that only the draw without the grammar meets."""
+    coin = law_of(np.log([0.4, 0.4, 0.2]), "mlx", xtc_probability=0.5, top_k=1)
+    assert coin.boundary.tolist() == [0, 1]
+    stair, allowed = np.log([0.4, 0.3, 0.2, 0.1]), [True, False, False, True]
+    free = distribution(stair, {"top_p": 0.7}, engine="llamacpp", allowed=allowed)
+    assert free.boundary.tolist() == [2]
 
 
 def test_float32_logits() -> None:

@@ -148,7 +148,7 @@ def test_decisions_beside_the_law() -> None:
 def test_wrong_answers_are_told() -> None:
     one = next(one for one in ALL if one.id == "D01/llamacpp")
     law = law_of(one).probs.copy()
-    assert law_problems(one, law[:3]) == ("3 probabilities for 4 tokens",)
+    assert law_problems(one, law[:3]) == ("probabilities of the shape [3] instead of [4]",)
     assert "support: [0] instead of [0, 1]" in law_problems(one, np.array([1.0, 0, 0, 0]))
     law[:2] = 0.64 + 3e-7, 0.36 - 3e-7
     assert law_problems(one, law) and not law_problems(one, law, float32=True)
