@@ -11,8 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import numpy as np
+
+from refsample.errors import ParameterError
+from refsample.sampling.params import SamplingParams
+from refsample.sampling.pipeline import distribution
 from refsample.sampling.vectors import recipe
 from refsample.spec.load import engine as engine_named
 from refsample.spec.strict import converted, hints
@@ -258,8 +264,75 @@ def further() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-FILES = {"order": order, "truncation": truncation, "penalties": penalties, "temperature": temperature, "edges": edges,
-         "further": further}  # fmt: skip
+ASKED: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "mask": [{"banned_token_ids": [1]}, {"banned_token_ids": [0, 2]}],
+    "logit_bias": [{"logit_bias": {2: 1.5, 4: -2.0}}],
+    "repetition": [{"repetition_penalty": 1.6}],
+    "frequency": [{"frequency_penalty": 0.7}],
+    "presence": [{"presence_penalty": 0.9}],
+    "no_repeat_ngram": [{"no_repeat_ngram_size": 2}],
+    "dry": [{"dry_multiplier": 0.8, "dry_allowed_length": 1}],
+    "greedy": [{"temperature": 0.0}],
+    "temperature": [{"temperature": 0.6}, {"temperature": 1.7}],
+    "dynamic_temperature": [{"dynatemp_range": 0.6}],
+    "min_p": [{"min_p": p} for p in (0.15, 0.3, 0.5)],
+    "top_k": [{"top_k": k} for k in (2, 3, 4)],
+    "top_p": [{"top_p": p} for p in (0.3, 0.5, 0.7, 0.85)],
+    "typical_p": [{"typical_p": p} for p in (0.3, 0.5, 0.8)],
+    "top_h": [{"top_h": h} for h in (0.3, 0.5, 0.8)],
+    "top_n_sigma": [{"top_n_sigma": n} for n in (0.4, 0.8, 1.2)],
+    "tail_free": [{"tfs_z": z} for z in (0.3, 0.6, 0.9)],
+    "top_a": [{"top_a": a} for a in (0.3, 0.6, 0.9)],
+    "epsilon": [{"epsilon_cutoff": e} for e in (0.08, 0.16, 0.24)],
+    "eta": [{"eta_cutoff": e} for e in (0.2, 0.5, 0.8)],
+    "xtc": [{"xtc_probability": 1.0, "xtc_threshold": t} for t in (0.08, 0.15, 0.25)],
+    "mirostat": [{"mirostat": 2, "mirostat_tau": t} for t in (0.5, 0.8, 1.1)],
+}
+"""Parameters that switch a step on; min_p and others with several values, of which some show an order."""
+TRIES = 400
+
+
+def pairs() -> list[dict[str, Any]]:
+    """For every two neighbours of every engine's order a decision that comes out otherwise when they change places.
+
+    Looked for among seeded cases; neighbours without one are those that commute (`tests/sampling/test_vectors.py`).
+    """
+    found = []
+    for engine in ALL:
+        names = engine_named(engine).semantics.order
+        for place, (first, second) in enumerate(zip(names, names[1:], strict=False)):
+            case = _parted(engine, place)
+            if case is not None:
+                logits, params, history = case
+                found.append(vector(f"pair/{engine}/{first}-{second}", f"{first} before {second}", [1], engine, logits,
+                                    params, output_ids=history))  # fmt: skip
+    return found
+
+
+def _parted(engine: str, place: int) -> tuple[list[float], dict[str, Any], list[int]] | None:
+    rules = engine_named(engine).semantics
+    order = list(rules.order)
+    first, second = order[place : place + 2]
+    order[place : place + 2] = second, first
+    turned = replace(rules, order=tuple(order))
+    random = Random(f"{engine} {first} {second}")
+    for _ in range(TRIES):
+        logits = [random.randint(-40, 40) / 16 for _ in range(6)]
+        history = [random.randrange(6) for _ in range(9)]
+        params = {**random.choice(ASKED[second]), **random.choice(ASKED[first])}
+        try:
+            asked = SamplingParams(**params)
+            here, there = (distribution(logits, asked, (), history, each) for each in (rules, turned))
+        except ParameterError:
+            continue
+        decided = not here.boundary.size and not there.boundary.size
+        if decided and np.abs(here.probs - there.probs).max() > 0.01:
+            return logits, params, history
+    return None
+
+
+FILES = {"pairs": pairs, "order": order, "truncation": truncation, "penalties": penalties,
+         "temperature": temperature, "edges": edges, "further": further}  # fmt: skip
 
 
 def text(name: str) -> str:
