@@ -52,6 +52,15 @@ SUPPORTS: Sequence[Row] = [
     ("D07 lowest id", "reference", NOTHING, (0.4, 0.3, 0.3), D04, (4 / 7, 3 / 7, 0)),
     ("D07 lowest id", "vllm", NOTHING, (0.4, 0.3, 0.3), D04, (4 / 7, 3 / 7, 0)),
     ("D07 highest id", "hf", NOTHING, (0.4, 0.3, 0.3), D04, (4 / 7, 0, 3 / 7)),
+    # text-generation-inference, which no index carries: by hand from its source
+    ("D01 T first", "tgi", NOTHING, STAIR, D01, (1, 0, 0, 0)),
+    ("D03 all ties", "tgi", NOTHING, TIED, D03, TIED),
+    ("D04 mass above < p", "tgi", NOTHING, DYADIC, D04, (1, 0, 0, 0)),
+    ("D05 sequential", "tgi", NOTHING, STAIR, D05, (1, 0, 0, 0)),
+    ("D07 highest id", "tgi", NOTHING, (0.4, 0.3, 0.3), D04, (4 / 7, 0, 3 / 7)),
+    ("typical, mass reached", "tgi", NOTHING, DYADIC, {"typical_p": 0.75}, (2 / 3, 1 / 3, 0, 0)),
+    ("typical, all ties", "tgi", NOTHING, DYADIC, {"typical_p": 0.8}, DYADIC),
+    ("top_p before typical", "tgi", NOTHING, DYADIC, {"top_p": 0.7, "typical_p": 0.5}, (1, 0, 0, 0)),
     ("D07 all, flashinfer", "vllm", FLASHINFER, (0.4, 0.3, 0.3), D04, (0.4, 0.3, 0.3)),
 ]  # fmt: skip
 
@@ -95,6 +104,9 @@ def test_order_of_adjustments(
 SCOPES: Sequence[tuple[str, str, Mapping[str, object], list[int], list[int], Mapping[str, object], float]] = [
     ("D10 sees the prompt", "reference", NOTHING, [0], [], {"repetition_penalty": 2}, 0.5),
     ("D10 sees the prompt", "vllm", NOTHING, [0], [], {"repetition_penalty": 2}, 0.5),
+    ("D10 sees the prompt", "tgi", NOTHING, [0], [], {"repetition_penalty": 2}, 0.5),
+    ("D10 repetition, then a share of the prompt too", "tgi", NOTHING, [0, 2], [2, 2],
+     {"repetition_penalty": 2, "frequency_penalty": 1}, 0.25),
     ("D10 output only", "sglang", NOTHING, [0], [], {"repetition_penalty": 2}, 1.0),
     ("D10 64 back", "llamacpp", NOTHING, [0] + [2] * 63, [], {"repetition_penalty": 2}, 0.5),
     ("D10 65 back", "llamacpp", NOTHING, [0] + [2] * 64, [], {"repetition_penalty": 2}, 1.0),
