@@ -12,7 +12,7 @@ import click
 
 from refsample import render
 from refsample.checks import known_names
-from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, text_from
+from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, split_rules, text_from
 from refsample.cli.score import token_keys
 from refsample.cli.terminal import note
 from refsample.errors import ParameterError
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from refsample.sampling.params import SamplingParams
     from refsample.sampling.pipeline import Distribution
     from refsample.teach.explain import Explanation
-
-PREFIX = "semantics."
 
 
 @click.command(short_help="Show what each parameter does to each candidate.")
@@ -60,7 +58,7 @@ def explain(
     from refsample.teach.explain import explain as explained
 
     given = body_from(settings)
-    rules = {name.removeprefix(PREFIX): given.pop(name) for name in list(given) if name.startswith(PREFIX)}
+    rules = split_rules(given)
     known_names(given, SamplingParams.__slots__, "explain")
     if isinstance(given.get("logit_bias"), dict):
         given["logit_bias"] = token_keys(given["logit_bias"])
@@ -110,8 +108,7 @@ def _law(
     from refsample.sampling.pipeline import distribution
     from refsample.sampling.semantics import resolve
 
-    typed = {"inf": math.inf, "-inf": -math.inf}
-    semantics = resolve(engine, {k: typed.get(v, v) if isinstance(v, str) else v for k, v in rules.items()})
+    semantics = resolve(engine, rules)
     try:
         return distribution(logits, params, before, after, semantics)
     except ParameterError as error:

@@ -24,6 +24,9 @@ RESERVED: Mapping[str, str] = {
 }
 
 
+RULES = "semantics."
+
+
 adapter_option = click.option("--lora", metavar="NAME|PATH|ID",
                               help="Adapter over the model: one of its own, a folder in PEFT's layout, or a hub id.")
 
@@ -69,6 +72,14 @@ def json_or_text(value: str) -> object:
     except ValueError:
         return value
     return parsed
+
+
+def split_rules(given: dict[str, object]) -> dict[str, object]:
+    """Take the rules of an engine (`semantics.top_p_rule=gt`) out of the settings; `inf` is a number there."""
+    names = [name for name in given if name.startswith(RULES)]
+    typed = {"inf": float("inf"), "-inf": float("-inf")}
+    rules = {name.removeprefix(RULES): given.pop(name) for name in names}
+    return {name: typed.get(value, value) if isinstance(value, str) else value for name, value in rules.items()}
 
 
 def text_from(argument: str | None, name: str) -> str | None:

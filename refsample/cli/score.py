@@ -9,7 +9,7 @@ import sys
 import click
 
 from refsample.checks import known_names
-from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, text_from
+from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, split_rules, text_from
 from refsample.cli.terminal import show
 from refsample.render import Token, ansi, columns, visible, wants_colour
 
@@ -19,7 +19,8 @@ from refsample.render import Token, ansi, columns, visible, wants_colour
 @click.argument("completion")
 @click.option("--model", "model_name", default="tiny", show_default=True, metavar="NAME|PATH|ID", help="Who scores.")
 @adapter_option
-@click.option("-o", "settings", multiple=True, metavar="KEY=VALUE", help="Sampling parameters of the processed law.")
+@click.option("-o", "settings", multiple=True, metavar="KEY=VALUE",
+              help="A sampling parameter of the processed law, or a rule of --engine: semantics.NAME=VALUE.")
 @click.option("--engine", default="reference", show_default=True, metavar="NAME", help="Whose sampling rules.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; a token outside the support has logprob null.")
@@ -34,15 +35,17 @@ def score(
     """
     from refsample.generation.scoring import score as score_text
     from refsample.sampling.params import SamplingParams
+    from refsample.sampling.semantics import resolve
 
     given = body_from(settings)
+    semantics = resolve(engine, split_rules(given))
     known_names(given, SamplingParams.__slots__, "score")
     if isinstance(given.get("logit_bias"), dict):
         given["logit_bias"] = token_keys(given["logit_bias"])
     text = text_from(prompt, "PROMPT") or ""
     check_unicode(completion, "COMPLETION")
     model = open_model(model_name, threads, lora)
-    scored = score_text(model, text, completion, SamplingParams(**given), engine)  # type: ignore[arg-type]
+    scored = score_text(model, text, completion, SamplingParams(**given), semantics)  # type: ignore[arg-type]
     rows = [
         {
             "token_id": t.token_id, "text": t.text, "raw_logprob": finite(t.raw_logprob),

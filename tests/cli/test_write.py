@@ -216,3 +216,13 @@ def wait_for(stream: int, text: str, seconds: float = 90.0) -> str:
         assert ready, f"no {text!r} within {seconds} s; so far: {seen!r}"
         seen += os.read(stream, 4096).decode()
     return seen
+
+
+def test_score_under_a_rule_of_the_engine(cli: Cli) -> None:
+    """A temperature below the clamp is raised to it, here to 1: the law is the model's own."""
+    plain = cli("score", PROMPT, " there", "-o", "temperature=0.5", "--json").json
+    rule = ("-o", "semantics.temperature_clamp=1")
+    clamped = cli("score", PROMPT, " there", "-o", "temperature=0.5", *rule, "--json").json
+    assert clamped["tokens"][0]["logprob"] == pytest.approx(plain["tokens"][0]["raw_logprob"])
+    assert plain["tokens"][0]["logprob"] > clamped["tokens"][0]["logprob"]
+    assert cli("score", PROMPT, " there", "-o", "semantics.top_p_rul=gt").code == 2
