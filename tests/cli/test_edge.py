@@ -14,7 +14,9 @@ from refsample.errors import ParameterError
 from tests.cli.conftest import Cli
 from tests.house.sources import PACKAGES
 
-COMMANDS = ("chat", "complete", "demo", "faults", "judge", "models", "score", "serve", "specs", "verify")
+COMMANDS = (
+    "chat", "complete", "demo", "explain", "faults", "judge", "models", "score", "serve", "specs", "vectors", "verify",
+)  # fmt: skip
 
 VERIFY = ("verify", "http://127.0.0.1:1", "--model", "m", "--reference", "tiny")
 

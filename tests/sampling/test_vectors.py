@@ -61,11 +61,13 @@ def test_files_are_valid(path: Any) -> None:
         jsonschema.Draft202012Validator(schema).validate(json.loads(path.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(make_vectors.FILES) - {"edges", "pairs"}))
 def test_files_are_the_generators(name: str) -> None:
     assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == make_vectors.text(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["edges", "pairs"])
 def test_slow_files_are_made_again_from_their_inputs(name: str) -> None:
     """Edges have big ones, which take a minute each, and pairs are looked for: what is small is worked out again."""
