@@ -38,7 +38,7 @@ SHOWN = 5
 def error_of(law: Distribution, one: Case, engine: ModuleType) -> float:
     """What float32 can hold of ln p, and what the engine says that it loses beside that."""
     finite = np.concatenate([step.logits[np.isfinite(step.logits)] for step in law.trace.steps])
-    own: float = engine.error(one) if hasattr(engine, "error") else 0.0
+    own: float = engine.error(one, law) if hasattr(engine, "error") else 0.0
     return 1e-6 + 4.0 * ULP * float(np.abs(finite).max(initial=1.0)) + own
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bench.peers.cases import Case
 from refsample.sampling.pipeline import Distribution
+from refsample_kernels.thresholds import entropy
 
 ENGINE = "llamacpp"
 VERSION = f"xllamacpp {xllamacpp.__version__}"
@@ -94,14 +95,22 @@ def fits(one: Case) -> bool:
     return one.params.get("xtc_probability", 0.0) in (0.0, 1.0)
 
 
-def error(one: Case) -> float:
-    """Dynamic temperature goes by a float32 sum over the candidates, and by a power of it; bias raises logits."""
-    if not one.params["dynatemp_range"]:
+def error(one: Case, law: Distribution) -> float:
+    """Dynamic temperature goes by an entropy that is a float32 sum, and by a power of it: that of a sure thing is lost.
+
+    The error of T by that of the entropy, to first order, over the widest logit.
+    """
+    width = one.params["dynatemp_range"]
+    logits = law.trace.step("temperature").logits
+    alive = logits[logits > -np.inf]
+    if not width or alive.size < 2:
         return 0.0
-    coldest = max(0.1, one.params["temperature"] - one.params["dynatemp_range"])
-    bias = max(map(abs, one.params["logit_bias"].values()), default=0.0)
-    largest = float(np.abs(one.logits[np.isfinite(one.logits)]).max()) + bias
-    return 2.0 * (one.logits.size + 16) * 2.0**-24 * largest / coldest
+    lost = 4.0 * (alive.size + 4) * 2.0**-24  # of the entropy, in nats
+    share, power = max(entropy(alive), lost) / np.log(alive.size), one.params["dynatemp_exponent"]
+    low = max(0.0, one.params["temperature"] - width)
+    heat = (one.params["temperature"] + width - low) * share**power
+    moved = power * heat * lost / max(entropy(alive), lost)
+    return float(np.ptp(alive) * moved / (low + heat) ** 2)
 
 
 def doubtful(law: Distribution, one: Case, near: float, apart: NDArray[np.int64]) -> bool:

@@ -49,7 +49,7 @@ def fits(one: Case) -> bool:
     return True
 
 
-def error(one: Case) -> float:
+def error(one: Case, law: Distribution) -> float:
     """frequency_penalty is added up in float32, once for every token: each sum is rounded."""
     most = max((one.output_ids.count(token) for token in set(one.output_ids)), default=0)
     temperature = one.params["temperature"] if one.params["temperature"] >= 1e-6 else 1.0
