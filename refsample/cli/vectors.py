@@ -33,10 +33,8 @@ def vectors() -> None:
 def list_vectors(engine: str | None, as_json: bool) -> None:
     """List the vectors: name, engine decisions, what each is about."""
     from refsample.sampling.vectors import vectors as all_vectors
-    from refsample.spec.load import engines
 
-    if engine not in (None, *engines()):
-        raise ParameterError("--engine", engine, f"must be one of {', '.join(engines())}", "the command line")
+    check_engine(engine)
     found = [one for one in all_vectors() if engine in (None, one.engine)]
     if as_json:
         for one in found:
@@ -62,14 +60,12 @@ def run(adapter: str | None, engine: str | None, float64: bool, as_json: bool) -
     not follow) and fits(vector); vectors that it cannot be asked are left out, and counted. bench/peers has five.
     """
     from refsample.sampling.vectors import vectors as all_vectors
-    from refsample.spec.load import engines
 
     if adapter is None and float64:
         raise click.UsageError("--float64 goes with --adapter: refsample itself is held to it anyway")
     module = None if adapter is None else load(adapter)
     wanted = engine if module is None else engine or str(module.ENGINE)
-    if wanted not in (None, *engines()):
-        raise ParameterError("engine", wanted, f"must be one of {', '.join(engines())}", "the command line")
+    check_engine(wanted)
     of_engine = [one for one in all_vectors() if wanted in (None, one.engine)]
     found = of_engine if module is None else [one for one in of_engine if askable(module, one)]
     if not found:
@@ -77,6 +73,14 @@ def run(adapter: str | None, engine: str | None, float64: bool, as_json: bool) -
     results = [(one, own_problems(one) if module is None else their_problems(module, one, not float64))
                for one in found]  # fmt: skip
     return report(results, len(of_engine) - len(found), as_json=as_json)
+
+
+def check_engine(name: str | None) -> None:
+    """Raises ParameterError for a name that no engine file has; None is all of them."""
+    from refsample.spec.load import engines
+
+    if name not in (None, *engines()):
+        raise ParameterError("engine", name, f"must be one of {', '.join(engines())}", "the engine files")
 
 
 def askable(module: ModuleType, one: Vector) -> bool:

@@ -5,7 +5,6 @@ Run in the root of the checkout: python -m tests.data.make_vectors
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from refsample.errors import ParameterError
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import distribution
-from refsample.sampling.vectors import recipe
+from refsample.sampling.vectors import digest, recipe
 from refsample.spec.load import engine as engine_named
 from refsample.spec.strict import converted, hints
 from refsample.spec.types import Semantics
@@ -104,10 +103,6 @@ def decidable(law: Sequence[plain.Decimal], u: float) -> bool:
         if abs(total - at) < plain.EQUAL and total < 1 - plain.EQUAL:
             return False
     return True
-
-
-def digest(ids: Sequence[int]) -> str:
-    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
 
 
 def order() -> list[dict[str, Any]]:
