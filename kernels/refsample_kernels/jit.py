@@ -45,7 +45,7 @@ class Kernel(Generic[P, R]):
     """A jitted function that compiles itself at its first call; `small` says when the serial version is the faster."""
 
     def __init__(
-        self, function: Callable[P, R], definition: Callable[P, R], parallel: bool, small: Callable[P, bool] | None
+        self, function: Callable[P, R], definition: Callable[P, R], parallel: bool, small: Callable[..., bool] | None
     ) -> None:
         self.function, self.definition = function, definition
         self.name, self.__doc__ = function.__name__, function.__doc__
@@ -86,7 +86,7 @@ class Kernel(Generic[P, R]):
 
 
 def kernel(
-    definition: Callable[P, R], *, parallel: bool = False, small: Callable[P, bool] | None = None
+    definition: Callable[P, R], *, parallel: bool = False, small: Callable[..., bool] | None = None
 ) -> Callable[[Callable[P, R]], Kernel[P, R]]:
     """Decorator: compile this function when first called and list it in KERNELS beside `definition`.
 

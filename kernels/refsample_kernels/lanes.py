@@ -13,7 +13,7 @@ Weights in half precision are held as bit patterns: uint16 holds bfloat16, int16
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 WIDTH = 16
 Lanes = NDArray[np.float32]
 F32 = NDArray[np.float32]
+F = TypeVar("F", bound=Callable[..., Any])
 OPERATIONS: dict[Callable[..., Any], None] = {}
 
 
-def _operation(function: Callable[..., Any]) -> Callable[..., Any]:
+def operation(function: F) -> F:
+    """Decorator: list a function in OPERATIONS; its machine form is put in its place when a kernel is compiled."""
     OPERATIONS[function] = None
     return function
 
@@ -38,19 +40,19 @@ def widen(held: NDArray[Any]) -> NDArray[Any]:
     return held
 
 
-@_operation
+@operation
 def spread(value: Any) -> Lanes:
     """The same number in every lane."""
     return np.full(WIDTH, value, np.float32)
 
 
-@_operation
+@operation
 def load(held: NDArray[Any], i: int) -> Lanes:
     """Elements i..i+15, widened exactly."""
     return widen(held[i : i + WIDTH]).astype(np.float32)
 
 
-@_operation
+@operation
 def load_part(held: NDArray[Any], i: int, n: int) -> Lanes:
     """Elements i..i+n-1, widened, then zeros; n may be anything, memory outside is not touched."""
     out = np.zeros(WIDTH, np.float32)
@@ -59,69 +61,69 @@ def load_part(held: NDArray[Any], i: int, n: int) -> Lanes:
     return out
 
 
-@_operation
+@operation
 def store(out: F32, i: int, v: Lanes) -> None:
     """Write all lanes to out[i..i+15]."""
     out[i : i + WIDTH] = v
 
 
-@_operation
+@operation
 def store_part(out: F32, i: int, n: int, v: Lanes) -> None:
     """Write the first n lanes."""
     count = min(max(n, 0), WIDTH)
     out[i : i + count] = v[:count]
 
 
-@_operation
+@operation
 def add(a: Lanes, b: Lanes) -> Lanes:
     """a + b."""
     return a + b
 
 
-@_operation
+@operation
 def sub(a: Lanes, b: Lanes) -> Lanes:
     """a - b."""
     return a - b
 
 
-@_operation
+@operation
 def mul(a: Lanes, b: Lanes) -> Lanes:
     """a * b, rounded."""
     return a * b
 
 
-@_operation
+@operation
 def div(a: Lanes, b: Lanes) -> Lanes:
     """a / b."""
     return a / b
 
 
-@_operation
+@operation
 def fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     """a * b + c, rounded once (here: the product is exact in float64, the sum is rounded there first)."""
     return (a.astype(np.float64) * b + c).astype(np.float32)
 
 
-@_operation
+@operation
 def larger(a: Lanes, b: Lanes) -> Lanes:
     """The larger of the two in each lane, b where either is NaN."""
     return np.where(a > b, a, b)
 
 
-@_operation
+@operation
 def first(v: Lanes, n: int, other: Lanes) -> Lanes:
     """Lanes below n from v, the rest from other."""
     return np.where(np.arange(WIDTH) < n, v, other)
 
 
-@_operation
+@operation
 def exp(v: Lanes) -> Lanes:
     """e^v to about one unit in the last place; 0 below -87.3 (-inf too), held at e^88 above 88, NaN stays NaN."""
     out = np.exp(np.clip(v, -87.3, 88.0).astype(np.float64)).astype(np.float32)
     return np.where(v < -87.3, np.float32(0), out)
 
 
-@_operation
+@operation
 def to_bf16(v: Lanes) -> Lanes:
     """Rounded to the nearest bfloat16, ties to even; infinities and NaN stay."""
     bits = v.view(np.uint32)
@@ -129,7 +131,7 @@ def to_bf16(v: Lanes) -> Lanes:
     return np.where(np.isfinite(v), rounded.view(np.float32), v)
 
 
-@_operation
+@operation
 def total(v: Lanes) -> np.float32:
     """Sum of the lanes: the upper half is added to the lower, four times."""
     while len(v) > 1:
@@ -137,7 +139,7 @@ def total(v: Lanes) -> np.float32:
     return np.float32(v[0])
 
 
-@_operation
+@operation
 def largest(v: Lanes) -> np.float32:
     """The largest lane."""
     return np.float32(v.max())

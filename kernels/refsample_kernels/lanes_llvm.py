@@ -23,7 +23,7 @@ class Emit:
         self.ints = ir.VectorType(ir.IntType(32), WIDTH)
         self.halves = ir.VectorType(ir.IntType(16), WIDTH)
         self.mask = ir.VectorType(ir.IntType(1), WIDTH)
-        self.type = _lane_type(numba, self.vector)
+        self.type = lane_type(numba, self.vector, "refsample_lanes")
 
     def floats(self, value: float) -> Any:
         return self.ir.Constant(self.vector, [value] * WIDTH)
@@ -92,14 +92,14 @@ class Emit:
         raise TypeError(f"lanes hold float32, uint16 or int16, not {dtype}")
 
 
-def _lane_type(numba: Any, vector: Any) -> Any:
+def lane_type(numba: Any, vector: Any, name: str) -> Any:
     """numba's type of a lane value, mapped to the LLVM vector."""
     extending = import_module("numba.extending")
     primitive: Any = extending.models.PrimitiveModel
 
     class LaneType(numba.core.types.Type):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__(name="refsample_lanes")
+            super().__init__(name=name)
 
     @extending.register_model(LaneType)
     class LaneModel(primitive):  # type: ignore[misc]
@@ -110,12 +110,12 @@ def _lane_type(numba: Any, vector: Any) -> Any:
 
 
 def intrinsics(numba: Any) -> dict[str, Any]:
-    """name -> intrinsic, for every operation of `lanes`."""
+    """name -> intrinsic, for every operation of `lanes` and `wides`."""
     import_module("numba.core.cgutils")
     emit = Emit(numba, import_module("llvmlite.ir"))
     intrinsic = import_module("numba.extending").intrinsic
-    made = {**_memory(emit, intrinsic), **_arithmetic(emit, intrinsic), **_folds(emit, intrinsic)}
-    return made
+    wides = import_module("refsample_kernels.wides_llvm").wide_intrinsics(emit, intrinsic)  # it imports this file
+    return {**_memory(emit, intrinsic), **_arithmetic(emit, intrinsic), **_folds(emit, intrinsic), **wides}
 
 
 def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:

@@ -5,9 +5,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from refsample_kernels.jit import kernel
+from refsample_kernels.lanes import first, load, load_part, spread
+from refsample_kernels.wides import add_wide, exp_from, no_wide, total_wide
+
+F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
@@ -24,6 +31,36 @@ def log_softmax(logits: Floats) -> Floats:
     with np.errstate(over="ignore"):
         shifted: Floats = logits - logits.max()  # [V]
     shifted -= np.log(np.exp(shifted).sum())
+    return shifted
+
+
+def define_row_mass(row: F32, out: Floats) -> None:
+    """out[0] = the sum of e^(l - maximum) over a row [V] of float32 logits."""
+    out[0] = np.exp(row.astype(np.float64) - float(row.max())).sum()
+
+
+@kernel(define_row_mass)
+def row_mass(row: F32, out: Floats) -> None:
+    """See `define_row_mass`; summed in the order of `choose`, so that both give the same bits."""
+    peak, size = np.float64(row.max()), row.size
+    sums = no_wide()
+    for i in range(0, size - size % 16, 16):
+        sums = add_wide(sums, exp_from(load(row, i), peak))
+    if size % 16:
+        n = size % 16
+        last = first(load_part(row, size - n, n), n, spread(np.float32(-np.inf)))
+        sums = add_wide(sums, exp_from(last, peak))
+    out[0] = total_wide(sums)
+
+
+def row_log_softmax(row: NDArray[np.floating]) -> Floats:
+    """`log_softmax` of a row [V] as a model gives it: for float32 the bits are the same on every machine."""
+    if row.dtype != np.float32:
+        return log_softmax(row.astype(np.float64))
+    held, out = np.ascontiguousarray(row), np.empty(1)
+    row_mass(held, out)
+    shifted: Floats = held.astype(np.float64) - float(held.max())  # [V]
+    shifted -= math.log(out[0])
     return shifted
 
 

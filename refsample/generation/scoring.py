@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from refsample.checks import room
 from refsample.generation.model import Model, Prompt
 from refsample.generation.prefill import all_rows, rows_of
@@ -16,7 +14,7 @@ from refsample.sampling.params import SamplingParams, sampling_params
 from refsample.sampling.pipeline import distribution
 from refsample.sampling.semantics import resolve
 from refsample.spec.types import EngineSpec, Semantics
-from refsample_kernels.softmax import log_softmax
+from refsample_kernels.softmax import log_softmax, row_log_softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +103,4 @@ def prompt_logprobs(
     checked = model.checked_ids(ids)
     transformer = model.transformer_for(precision)
     pairs = zip(checked[1:], all_rows(transformer, checked[:-1], transformer.new_cache(len(checked))), strict=True)
-    return (None, *(from_values(log_softmax(row.astype(np.float64)), i, n, semantics) for i, row in pairs))
+    return (None, *(from_values(row_log_softmax(row), i, n, semantics) for i, row in pairs))

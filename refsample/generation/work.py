@@ -25,6 +25,7 @@ from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, decide, draw, draws
+from refsample.sampling.quick import Chooser, Chosen, Tally, program, together
 from refsample.sampling.rng import stream_choice, uniform, uniforms
 from refsample.sampling.steps import plan
 from refsample.spec.types import Semantics
@@ -57,6 +58,8 @@ class Choice:
     cache: Cache | None = None
     memory: Memory | None = None
     """What a step knows from the draws so far, where one has a memory."""
+    tally: Tally | None = None
+    """Counts of the history, where the quick way was taken."""
 
     def take(self, token_id: int, logprobs: TokenLogprobs | None, ends: bool, raw: float | None) -> TokenEvent:
         """Append a token. `ends`: the grammar lets nothing follow. `raw`: its logprob, where choices are ranked."""
@@ -84,8 +87,8 @@ class Work:
     """
 
     __slots__ = (
-        "_at_turn", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_round", "_stops",
-        "early", "live", "params", "sampling", "seed", "semantics", "transformer",
+        "_at_turn", "_choosers", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_round",
+        "_stops", "early", "live", "params", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +120,8 @@ class Work:
         self.early = replace(params.sampling, banned_token_ids=tuple(banned)) if params.min_tokens else params.sampling
         """Parameters while `min_tokens` are not reached: no end id and no stop id, ignored ones as well."""
         self._check()
+        self._choosers: dict[bool, Chooser | None] = {}
+        """The quick way for the tokens before `min_tokens` (True) and after; None where there is none."""
         self._constraint: Constraint | None = None
         if params.grammar is not None:
             self._constraint = constrain.compile_grammar(params.grammar, model)
@@ -187,13 +192,49 @@ class Work:
     def take(self, rows: Sequence[NDArray[np.float32]]) -> Iterator[TokenEvent]:
         """The next tokens of the choices that gave `segments`, from its logits [T, V] at each of its new ids."""
         us = self._next_uniforms(self._at_turn)
+        known = self._side_by_side(rows, us)
         ended: set[int] = set()
-        for choice, u, logits in zip(self._at_turn, us, rows, strict=True):
-            done = yield from self._continue(choice, u, logits)
+        for choice, u, logits, chosen in zip(self._at_turn, us, rows, known, strict=True):
+            done = yield from self._continue(choice, u, logits, chosen)
             if done:
                 ended.add(id(choice))
         if ended:
             self.live = [choice for choice in self.live if id(choice) not in ended]
+
+    def _side_by_side(
+        self, rows: Sequence[NDArray[np.float32]], us: NDArray[np.float64]
+    ) -> Sequence[Chosen | None]:
+        """What the quick way says of one row for each choice at its turn; None where it says nothing."""
+        choices = self._at_turn
+        block = together(rows) if len(rows) > 1 else None
+        if block is None or len({len(choice.output) < self.params.min_tokens for choice in choices}) > 1:
+            return [None] * len(choices)
+        return self._quickly(choices, block, us)
+
+    def _quickly(
+        self, choices: Sequence[Choice], rows: NDArray[np.float32], us: NDArray[np.float64]
+    ) -> Sequence[Chosen | None]:
+        """A token for each choice from rows [R, V], all of them before `min_tokens` or all after."""
+        early = len(choices[0].output) < self.params.min_tokens
+        if early not in self._choosers:
+            self._choosers[early] = self._chooser(self.early if early else self.sampling)
+        chooser = self._choosers[early]
+        if chooser is None or rows.dtype != np.float32:
+            return [None] * len(choices)
+        tallies = []
+        for choice in choices:
+            if choice.tally is None or choice.tally.program is not chooser.program:
+                choice.tally = Tally(chooser.program, choice.prompt)
+            choice.tally.follow(choice.output)
+            tallies.append(choice.tally)
+        return chooser.choose(rows, us, tallies)
+
+    def _chooser(self, sampling: SamplingParams) -> Chooser | None:
+        if self._constraint is not None or self.params.steps:
+            return None
+        ranked = 0 if self.params.ranked else -1
+        made = program(sampling, self.semantics, ranked if self.params.logprobs is None else self.params.logprobs)
+        return None if made is None else Chooser(made)
 
     def _next_uniforms(self, choices: Sequence[Choice]) -> NDArray[np.float64]:
         """[len(choices)] u of the next token of each; without a prediction all of them are at one step."""
@@ -202,8 +243,13 @@ class Work:
             return self._uniforms([choice.index for choice in choices], steps.pop())
         return np.array([self._uniforms([choice.index], len(choice.output))[0] for choice in choices])
 
-    def _continue(self, choice: Choice, u: float, logits: NDArray[np.float32]) -> Generator[TokenEvent, None, bool]:
-        """One token, and one more for each that was predicted rightly; returns whether the choice has ended."""
+    def _continue(
+        self, choice: Choice, u: float, logits: NDArray[np.float32], known: Chosen | None
+    ) -> Generator[TokenEvent, None, bool]:
+        """One token, and one more for each that was predicted rightly; returns whether the choice has ended.
+
+        `known`: the first of them, where it was worked out beside others.
+        """
         fed = _fed(choice)
         cache = choice.cache
         assert cache is not None
@@ -211,11 +257,16 @@ class Work:
         for place, row in enumerate(logits):
             if place:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
-            law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
-            token_id = draw(law.probs, u)
-            choice.memory = law.memory_after(token_id)
-            raw = self._raw(law, {token_id}).get(token_id)
-            event = choice.take(token_id, self._logprobs(law, token_id), self._ends(choice, token_id), raw)
+            chosen = known if place == 0 and known else self._quickly([choice], row[None], np.array([u]))[0]
+            if chosen is not None:
+                token_id, logprobs = chosen.token_id, chosen.logprobs
+                raw = chosen.raw if self.params.ranked else None
+            else:
+                law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
+                token_id = draw(law.probs, u)
+                choice.memory = law.memory_after(token_id)
+                logprobs, raw = self._logprobs(law, token_id), self._raw(law, {token_id}).get(token_id)
+            event = choice.take(token_id, logprobs, self._ends(choice, token_id), raw)
             yield event
             if event.finish_reason is not None:
                 return True

@@ -15,6 +15,7 @@ _LANES = 16  # attention reads keys in blocks of sixteen
 class Cache:
     """Keys [L, K, D, S] (transposed, as attention reads them) and values [L, K, S, D]; S grows up to `limit` tokens.
 
+    Slots beyond `length` are read by attention, never used: they start as zeros, as stale memory may overflow there.
     One sequence, one user at a time; `fork` gives an independent one. `precision` is that of the transformer it is for.
     """
 
@@ -24,8 +25,8 @@ class Cache:
         """`shape` is (L, K, D)."""
         layers, kv_heads, head_width = shape
         slots = _round_up(min(capacity, limit))
-        self.keys: NDArray[Any] = np.empty((layers, kv_heads, head_width, slots), dtype)  # [L, K, D, S]
-        self.values: NDArray[Any] = np.empty((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
+        self.keys: NDArray[Any] = np.zeros((layers, kv_heads, head_width, slots), dtype)  # [L, K, D, S]
+        self.values: NDArray[Any] = np.zeros((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
         self.length, self.limit, self.precision = 0, limit, precision
 
     def reserve(self, length: int) -> None:
@@ -51,9 +52,9 @@ class Cache:
 
     def _move(self, slots: int) -> None:
         layers, heads, width, _ = self.keys.shape
-        keys, values = np.empty((layers, heads, width, slots), self.keys.dtype), self.values  # [L, K, D, S]
+        keys, values = np.zeros((layers, heads, width, slots), self.keys.dtype), self.values  # [L, K, D, S]
         keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
-        self.values = np.empty((layers, heads, slots, width), values.dtype)  # [L, K, S, D]
+        self.values = np.zeros((layers, heads, slots, width), values.dtype)  # [L, K, S, D]
         self.values[:, :, : self.length] = values[:, :, : self.length]
         self.keys = keys
 

@@ -24,7 +24,7 @@ from refsample.sampling.steps import advance, plan, sequence
 from refsample.sampling.trace import StepTrace, Trace, idle, record
 from refsample.spec.types import STAGES, EngineSpec, Semantics, Stage
 from refsample_kernels import draw as draw_kernel
-from refsample_kernels.softmax import log_softmax, softmax
+from refsample_kernels.softmax import log_softmax, row_log_softmax, softmax
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -43,11 +43,13 @@ class Distribution:
     """[V] float64 after the last step, -inf where cut; `probs` is their softmax. Read-only."""
     context: Context
     """Parameters, semantics, history and what a grammar allows."""
+    row: NDArray[np.floating]
+    """[V] what `logits` were made of, in the type of the model."""
 
     @property
     def raw_logprobs(self) -> Floats:
         """[V] log-softmax of the model's logits, before every step."""
-        return log_softmax(self.logits)
+        return row_log_softmax(self.row)
 
     @property
     def support(self) -> NDArray[np.bool_]:
@@ -80,7 +82,10 @@ class Distribution:
 
     def logprobs(self, stage: Stage | None = None) -> Floats:
         """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
-        return stage_logprobs(self.logits, self.context, stage or self.context.semantics.logprob_stage)
+        wanted = stage or self.context.semantics.logprob_stage
+        if wanted == "raw" or (wanted == "raw_grammar" and self.context.allowed is None):
+            return self.raw_logprobs
+        return stage_logprobs(self.logits, self.context, wanted)
 
     def memory_after(self, token_id: int) -> Memory | None:
         """The `state` of the next draw, after this one gave `token_id`; None where no step has a memory.
@@ -124,7 +129,8 @@ def distribution(
         raise ParameterError("state", state, "must be what Distribution.memory_after gave, or None")
     asked = sampling_params(params, "distribution")
     try:
-        array = np.array(logits, dtype=np.float64)  # a copy: the caller may reuse its buffer
+        kind = np.float32 if isinstance(logits, np.ndarray) and logits.dtype == np.float32 else np.float64
+        array: NDArray[np.floating] = np.array(logits, dtype=kind)  # a copy: the caller may reuse its buffer
     except (TypeError, ValueError, OverflowError):  # texts, complex numbers, lists of different lengths, huge integers
         raise ParameterError("logits", logits, "must be numbers of the shape [V]") from None
     if array.ndim != 1 or not array.size:
@@ -157,7 +163,7 @@ def decide(
     probs = softmax(final)
     for array in (probs, raw, final):
         array.flags.writeable = False
-    return Distribution(probs, raw, final, context)
+    return Distribution(probs, raw, final, context, logits)
 
 
 def _final(logits: Floats, context: Context) -> Floats:
