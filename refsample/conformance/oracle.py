@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from refsample.conformance.faults import FAULTS, Fault
 from refsample.conformance.transcript import Choice
 from refsample.generation.behaviour import OVERLAY, Behaviour, applied
+from refsample.generation.decode import generate_events
 from refsample.generation.model import Model
+from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
 from refsample.text.reasoning import find_marks, join
@@ -60,6 +63,12 @@ class Context:
     entropy: float
 
 
+Greedy = tuple[list[int], NDArray[np.float32], NDArray[np.float32]]
+"""A greedy path, and the logits along it of the reference and of its twin."""
+KEPT = 1 << 28
+"""Bytes of such logits that are kept."""
+
+
 class Oracle:
     """Exact next-token laws of one reference model under the honest behaviour and every fault."""
 
@@ -77,6 +86,7 @@ class Oracle:
         )
         """What a request without any parameter may be sampled with instead."""
         self._last: dict[tuple[tuple[int, ...], str], NDArray[np.float32]] = {}
+        self._greedy: dict[tuple[tuple[int, ...], int], Greedy] = {}
         self.cut = False
         self._classes()
 
@@ -132,6 +142,26 @@ class Oracle:
         transformer = self.model.transformer_for(precision)
         tokens = np.asarray(ids, np.int64)
         return transformer.forward([(tokens, transformer.new_cache(len(ids)))], "all" if rows == "all" else "last")[0]
+
+    def both_logits(self, ids: tuple[int, ...], path: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Raw logits [T + 1, V] along a path after `ids`, of the reference and of its twin."""
+        whole, start = (*ids, *path), len(ids) - 1
+        return self.all_logits(whole, HONEST)[start:], self.all_logits(whole, TWIN)[start:]
+
+    def path(self, ids: tuple[int, ...], length: int, values: Mapping[str, Any]) -> list[int]:
+        """The reference's greedy tokens after `ids`, at most `length`."""
+        params = GenerationParams(sampling=SamplingParams(temperature=0.0, **values), max_tokens=length)
+        return [event.token_id for event in generate_events(self.model, [ids], params, self.honest)]
+
+    def greedy(self, ids: tuple[int, ...], length: int) -> Greedy:
+        """The greedy path without any parameter, and `both_logits` along it; kept while there is room."""
+        found = self._greedy.get((ids, length))
+        if found is None:
+            path = self.path(ids, length, {})
+            found = (path, *self.both_logits(ids, path))
+            if sum(rows.nbytes for _, *both in self._greedy.values() for rows in both) < KEPT:
+                self._greedy[ids, length] = found
+        return found
 
     def noise(self, base: NDArray[np.float32], twin: NDArray[np.float32]) -> float:
         """Logit error (rms, nats) that honest bf16 kernels make here, over the 64 likeliest tokens."""

@@ -15,15 +15,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refsample.conformance.act import Act, Seen, refusal
 from refsample.conformance.contract import first
-from refsample.conformance.oracle import HONEST, TWIN, Oracle
+from refsample.conformance.oracle import Oracle
 from refsample.conformance.page import Kind, Page
 from refsample.conformance.probes import Prompts
 from refsample.conformance.session import Session
-from refsample.generation.decode import generate_events
-from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
 
 STRONG = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "repetition_penalty": 1.8}
@@ -117,12 +116,13 @@ def _forks(session: Session, oracle: Oracle, kind: Kind, penalty: Mapping[str, A
 
 def _fork(oracle: Oracle, prompt: str, ids: tuple[int, ...], penalty: Mapping[str, Any]) -> _Fork | None:
     """The prompt, if the penalty turns its greedy text where both texts are sure."""
-    plain, bent = (_path(oracle, ids, values) for values in ({}, penalty))
-    parted = next((t for t, (a, b) in enumerate(zip(plain, bent, strict=False)) if a != b), None)
-    if parted is None:
+    plain, *rows = oracle.greedy(ids, LENGTH)
+    parted = _parting(oracle, ids, plain, rows[0], penalty)
+    if parted is None or _sure(oracle, ids, plain[: parted + 1], rows, {}) <= parted:
         return None
-    sure = _sure(oracle, ids, bent, penalty)
-    if sure <= parted or _sure(oracle, ids, plain[: parted + 1], {}) <= parted:
+    bent = oracle.path(ids, LENGTH, penalty)
+    sure = _sure(oracle, ids, bent, oracle.both_logits(ids, bent), penalty)
+    if sure <= parted:
         return None
     shown = [oracle.model.tokenizer.decode(path, skip_special=True).strip() for path in (
         plain[: parted + 1], bent[: parted + 1], bent[:sure])]  # fmt: skip
@@ -130,15 +130,26 @@ def _fork(oracle: Oracle, prompt: str, ids: tuple[int, ...], penalty: Mapping[st
     return _Fork(prompt, *shown) if told else None
 
 
-def _path(oracle: Oracle, ids: tuple[int, ...], penalty: Mapping[str, Any]) -> list[int]:
-    """The reference's greedy tokens."""
-    params = GenerationParams(sampling=SamplingParams(temperature=0.0, **penalty), max_tokens=LENGTH)
-    return [event.token_id for event in generate_events(oracle.model, [ids], params, oracle.honest)]
+def _parting(
+    oracle: Oracle, ids: tuple[int, ...], plain: Sequence[int], rows: NDArray[np.float32], penalty: Mapping[str, Any]
+) -> int | None:
+    """Where the penalty takes the greedy text off the plain one: up to there both see the same logits."""
+    params = SamplingParams(temperature=0.0, **penalty)
+    for t, token_id in enumerate(plain):
+        if oracle.distribution(rows[t], params, oracle.honest, ids, plain[:t]).probs[token_id] == 0.0:
+            return t
+    return None
 
 
-def _sure(oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], penalty: Mapping[str, Any]) -> int:
-    """How many tokens of a greedy path were taken with such a lead, the logits being those after the penalty."""
-    rows, twin = (oracle.all_logits((*ids, *path), name)[len(ids) - 1 :] for name in (HONEST, TWIN))  # [T + 1, V]
+def _sure(
+    oracle: Oracle, ids: tuple[int, ...], path: Sequence[int], both: Sequence[NDArray[np.float32]],
+    penalty: Mapping[str, Any],
+) -> int:  # fmt: skip
+    """How many tokens of a greedy path were taken with such a lead, the logits being those after the penalty.
+
+    `both`: logits [T, V] along it, of the reference and of its twin.
+    """
+    rows, twin = both
     params = SamplingParams(temperature=1.0, **penalty)
     for t in range(len(path)):
         best = np.sort(oracle.distribution(rows[t], params, oracle.honest, ids, path[:t]).probs)[-2:]

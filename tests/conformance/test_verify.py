@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import refsample
-from refsample.conformance.faults import FAULTS, apply
+from refsample.conformance.faults import apply
 from refsample.conformance.judge import judge
 from refsample.conformance.local import LocalEndpoint
 from refsample.conformance.report import Report
@@ -39,36 +39,6 @@ def smoke(endpoint: Any, model: Model | None, **more: Any) -> Report:
 
 def ids(report: Report, verdict: str) -> set[str]:
     return {check.id for check in report.checks if check.verdict == verdict}
-
-
-def test_an_honest_endpoint_is_consistent_and_every_fault_is_excluded(tiny: Model) -> None:
-    report = smoke(LocalEndpoint(tiny), tiny)
-    assert (report.verdict, report.model, report.law, report.contract) == ("consistent",) * 4
-    assert report.faults == () and ids(report, "inconsistent") == set()
-    assert {entry["name"] for entry in report.excluded} >= set(FAULTS) - NEEDS_MORE - {"other_defaults"}
-    assert report.requests < 340 and report.tokens < 3300
-    data = report.to_dict()
-    assert {"verdict", "model", "law", "contract", "checks", "faults", "excluded", "requests", "tokens"} <= data.keys()
-    assert {"spec", "engine", "reference"} <= data.keys()
-    assert data["reference"] == "tiny" and data["seed"] == 3
-
-
-NEEDS_MORE = {"temperature_plus_10", "temperature_minus_10", "hidden_top_p", "hidden_top_k"}
-"""Small effects: 300 to 600 draws tell them (verification.md section 9), a smoke run has fewer."""
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_found_and_named_first(tiny: Model, name: str) -> None:
-    profile = "standard" if name in NEEDS_MORE else "smoke"
-    report = verify(LocalEndpoint(tiny, behaviour=apply([name], HONEST)), tiny, profile=profile, seed=3)
-    assert report.verdict == "inconsistent"
-    assert report.faults[0].name == name and report.faults[0].posterior > 0.99
-    area = FAULTS[name].area
-    assert getattr(report, area) == "inconsistent"
-    failed = [check for check in report.checks if check.verdict == "inconsistent"]
-    # draws of one token show no penalty on the output: the act along a greedy text does
-    assert any(check.area == area or ".act." in check.id for check in failed)
-    assert all(check.reproduce or check.id.endswith(("error_body", "error_param")) for check in failed)
 
 
 @pytest.mark.parametrize("seed", range(3))
