@@ -144,19 +144,19 @@ def side_by_side(size: int) -> dict[str, Any]:
 HF = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
-def patterns(size: int) -> dict[str, float]:
+def patterns(size: int, settings: Mapping[str, Any]) -> dict[str, float]:
     """Kind of logits -> microseconds a step, the definition's time included where it decides."""
     took = {}
     for kind in PATTERNS:
         rng = np.random.default_rng(1)
-        ours = Ours(logits(kind, size, rng), rng.integers(size, size=HISTORY).tolist(), "reference", SETTINGS)
+        ours = Ours(logits(kind, size, rng), rng.integers(size, size=HISTORY).tolist(), "reference", settings)
         ours.check()
 
         def step(ours: Ours = ours) -> None:
             if ours.step()[0] is None:
                 draw(ours.law().probs, float(ours.us[0]))
 
-        took[kind] = median(step, ROUNDS * 4)
+        took[kind] = median(step, ROUNDS * 2)
     return took
 
 
@@ -185,9 +185,10 @@ def show(report: Mapping[str, Any]) -> None:
             cells += [f"{us[name]:.0f}", f"{ratio[name]:.3f}"] if name in us else ["-", "-"]
         table.add_row(str(one["vocabulary"]), *cells)
     console.print(table)
-    table = Table("logits", "us", title=f"refsample, V = {report['patterns']['vocabulary']}")
-    for kind, us in report["patterns"]["microseconds"].items():
-        table.add_row(kind, f"{us:.0f}")
+    shapes = report["patterns"]
+    table = Table("logits", "these settings, us", "top_p .95 alone, us", title=f"refsample, V = {shapes['vocabulary']}")
+    for kind, us in shapes["microseconds"].items():
+        table.add_row(kind, f"{us:.0f}", f"{shapes['top_p alone'][kind]:.0f}")
     console.print(table)
     rows = report["rows"]
     console.print(f"{rows['rows']} rows of V = {rows['vocabulary']}: {rows['gain']:.2f} times as fast on "
@@ -205,7 +206,11 @@ def main() -> None:
         "versions": {"refsample": __version__, "numpy": np.__version__, "numba": numba.__version__},
         "machine": {"processor": platform.processor() or platform.machine(), "threads": threads()},
         "side by side": [side_by_side(size) for size in asked.vocabularies],
-        "patterns": {"vocabulary": asked.vocabularies[-1], "microseconds": patterns(asked.vocabularies[-1])},
+        "patterns": {
+            "vocabulary": asked.vocabularies[-1],
+            "microseconds": patterns(asked.vocabularies[-1], SETTINGS),
+            "top_p alone": patterns(asked.vocabularies[-1], {"temperature": 0.8, "top_p": 0.95}),
+        },
         "rows": many_rows(min(asked.vocabularies[-1], 128_256), asked.rows),
     }
     show(report)

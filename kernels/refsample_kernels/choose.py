@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels import penalties, truncate
+from refsample_kernels.deep import ROOM, below_min_p, deep_cut
 from refsample_kernels.draw import draws
-from refsample_kernels.inverse import UNDECIDED, draw_all, draw_few, mass_of
+from refsample_kernels.inverse import UNDECIDED, count_kept, draw_all, draw_few, mass_of
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import first, load_part, spread
 from refsample_kernels.program import (
@@ -20,6 +21,8 @@ from refsample_kernels.program import (
     FREQUENCY,
     GREEDY,
     GT,
+    JOINT,
+    LOG_MIN_P,
     MIN_P,
     MOST,
     PRESENCE,
@@ -43,7 +46,7 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 TOKEN, KEPT, ABOVE, EQUAL, LISTED = range(5)
-"""Places of `found`: the token or UNDECIDED, how many tokens were kept (0: all), how many raw logits are above the
+"""Places of `found`: the token or UNDECIDED, how many tokens were kept, how many raw logits are above the
 token's, how many are equal to it (its own too), how many are in `ids`."""
 LARGEST = 3.4028234663852886e38
 """The largest float32."""
@@ -116,7 +119,7 @@ def room(size: int, extras: int, tops: int) -> tuple[int, int, int]:
     """Room that one thread needs for rows of V = size: elements of `work`, of `keys` and of `held`."""
     blocks = (size + BLOCK - 1) // BLOCK
     ranks = (max(MOST, tops) + 2) * BLOCK + extras
-    return blocks * (BLOCK + 2), 2 * blocks + 3 * extras + 2 * ranks, ranks
+    return blocks * (BLOCK + 2), 2 * blocks + 3 * extras + 2 * ranks + ROOM, ranks
 
 
 def _small(rows: F32, *_: object) -> bool:
@@ -163,6 +166,10 @@ def choose(
             token, kept = _decide(
                 lanes, peaks, names[first_name:end], changed, program, numbers, rules, least, us[r], rest, held[t]
             )
+            if token == UNDECIDED:
+                token, kept = _decide_deep(
+                    lanes, peaks, names[first_name:end], changed, program, numbers, rules, least, us[r], rest, held[t]
+                )
             found[r, KEPT] = kept
             if token >= 0 and tops >= 0:
                 found[r, ABOVE], found[r, EQUAL] = _rank_of(row, raw_peaks, token, top)
@@ -181,7 +188,7 @@ def _decide(
     lanes: F32, peaks: F32, names: Ids, changed: Floats, program: Ids, numbers: Floats, rules: Ids, least: int,
     u: float, keys: Floats, held: Ids,
 ) -> tuple[int, int]:  # fmt: skip
-    """(token or UNDECIDED, how many were kept: 0 for all) of one row whose extras are taken out of the lanes."""
+    """(token or UNDECIDED, how many were kept) of one row whose extras are taken out of the lanes."""
     ranks = wanted(program, numbers)
     blocks, extras = peaks.size, changed.size
     values = keys[blocks + extras :]
@@ -213,11 +220,46 @@ def _decide(
             if tied and (rules[step] & TIES or held[stay - 1] > held[stay]):  # the latter: T has made them equal
                 return UNDECIDED, 0
             n, whole = stay, True
-    if cut and not whole:
-        return UNDECIDED, 0
     if whole:
         return draw_few(held, values, n, u), n
-    return draw_all(lanes, peaks, names, changed, warm, u, keys), 0
+    return UNDECIDED, 0
+
+
+@helper
+def _decide_deep(
+    lanes: F32, peaks: F32, names: Ids, changed: Floats, program: Ids, numbers: Floats, rules: Ids, least: int,
+    u: float, keys: Floats, held: Ids,
+) -> tuple[int, int]:  # fmt: skip
+    """`_decide` where more tokens stay than are listed."""
+    top = -np.inf
+    for block in range(peaks.size):
+        top = max(top, np.float64(peaks[block]))
+    for j in range(changed.size):
+        top = max(top, changed[j])
+    warm, cut = 1.0, (-np.inf, 0)
+    for p in range(program.size):
+        step = program[p]
+        if step <= PRESENCE:
+            continue
+        if step == TEMPERATURE:
+            warm = numbers[TEMPERATURE]
+        if step == GREEDY or least > 1 or not abs(top / warm) < 1e300:
+            return UNDECIDED, 0
+        if step == MIN_P:
+            if rules[MIN_P] & PROBABILITY:
+                return UNDECIDED, 0
+            deeper = below_min_p(top, warm, numbers[LOG_MIN_P])
+            cut = deeper if deeper[0] >= cut[0] else cut
+        elif step != TEMPERATURE:
+            if step == TOP_P and rules[TOP_P] & JOINT and cut[0] > -np.inf:
+                return UNDECIDED, 0
+            cut, sure = deep_cut(
+                step, lanes, names, changed, warm, top, cut, numbers, rules, held, keys[ROOM:], keys[:ROOM]
+            )
+            if not sure:
+                return UNDECIDED, 0
+    token = draw_all(lanes, names, changed, warm, top, cut, u, keys)
+    return token, count_kept(lanes, names, changed, cut)
 
 
 @helper

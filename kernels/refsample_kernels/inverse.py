@@ -12,13 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
-from refsample_kernels.lanes import load
+from refsample_kernels.lanes import Lanes, first, load
 from refsample_kernels.rank import BLOCK
-from refsample_kernels.wides import add_wide, exp_from, exp_over, no_wide, total_wide
+from refsample_kernels.wides import (
+    add_wide,
+    exp_from,
+    exp_over,
+    from_least,
+    greater,
+    no_wide,
+    only_above,
+    total_wide,
+)
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+Cut = tuple[float, int]
+"""The first token of the ranking that is dropped: its logit (before temperature) and id."""
 
 UNDECIDED = -1
 DRAWN = 4e-11
@@ -62,31 +73,72 @@ def draw_few(ids: Ids, values: Floats, n: int, u: float) -> int:
 
 
 @helper
-def draw_all(
-    lanes: F32, peaks: F32, names: Ids, changed: Floats, warm: float, u: float, masses: Floats
-) -> int:
-    """Inverse CDF in id order over all tokens."""
-    peak = -np.inf
-    for block in range(peaks.size):
-        peak = max(peak, np.float64(peaks[block]) / warm)
+def low_of(cut: Cut) -> np.float32:
+    """The largest float32 that is not above the logit of a cut."""
+    near = np.float32(cut[0])
+    return np.nextafter(near, np.float32(-np.inf)) if np.float64(near) > cut[0] else near
+
+
+@helper
+def ties_end(cut: Cut, low: np.float32) -> int:
+    """Before which id lanes that equal `low` are kept; 0 where the cut's logit is no float32, so that none ties."""
+    return cut[1] if np.float64(low) == cut[0] else 0
+
+
+@helper
+def kept_lanes(lanes: F32, i: int, low: np.float32, end: int) -> Lanes:
+    """Lanes i..i+15, -inf where dropped: what is above `low` is kept, and at ids before `end` what equals it."""
+    v = load(lanes, i)
+    return first(from_least(v, low), end - i, only_above(v, low))
+
+
+@helper
+def is_kept(value: float, name: int, cut: Cut) -> bool:
+    """The same for one token."""
+    return value > cut[0] or (value == cut[0] and name < cut[1])
+
+
+@helper
+def kept_mass(
+    lanes: F32, start: int, stop: int, names: Ids, changed: Floats, warm: float, peak: float, cut: Cut
+) -> float:
+    """Sum of e^(l / warm - peak) over what is kept of the ids from start to stop, both whole blocks."""
+    low = low_of(cut)
+    end, sums = ties_end(cut, low), no_wide()
+    for i in range(start, stop, 16):
+        sums = add_wide(sums, exp_over(kept_lanes(lanes, i, low, end), warm, peak))
+    mass = total_wide(sums)
     for j in range(changed.size):
-        peak = max(peak, changed[j] / warm)
+        if start <= names[j] < stop and is_kept(changed[j], names[j], cut):
+            mass += math.exp(changed[j] / warm - peak)
+    return mass
+
+
+@helper
+def draw_all(
+    lanes: F32, names: Ids, changed: Floats, warm: float, top: float, cut: Cut, u: float, masses: Floats
+) -> int:
+    """Inverse CDF in id order over what is kept of all tokens; `top` is the largest logit."""
+    peak, blocks = top / warm, lanes.size // BLOCK
     if not abs(peak) < 1e300:
         return UNDECIDED
-    for block in range(peaks.size):
-        masses[block] = mass_of(lanes[block * BLOCK : (block + 1) * BLOCK], warm, peak)
+    none = changed[:0]
+    for block in range(blocks):
+        masses[block] = kept_mass(lanes, block * BLOCK, (block + 1) * BLOCK, names, none, warm, peak, cut)
     for j in range(changed.size):
-        masses[names[j] // BLOCK] += math.exp(changed[j] / warm - peak)
-    mass = masses[: peaks.size].sum()
+        if is_kept(changed[j], names[j], cut):
+            masses[names[j] // BLOCK] += math.exp(changed[j] / warm - peak)
+    mass = masses[:blocks].sum()
     goal, passed, block = u * mass, 0.0, 0
-    while block + 1 < peaks.size and passed + masses[block] <= goal:
+    while block + 1 < blocks and passed + masses[block] <= goal:
         passed += masses[block]
         block += 1
-    weights = masses[peaks.size : peaks.size + BLOCK]
+    weights = masses[blocks : blocks + BLOCK]
     for i in range(BLOCK):
-        weights[i] = math.exp(np.float64(lanes[block * BLOCK + i]) / warm - peak)
+        value = np.float64(lanes[block * BLOCK + i])
+        weights[i] = math.exp(value / warm - peak) if is_kept(value, block * BLOCK + i, cut) else 0.0
     for j in range(changed.size):
-        if names[j] // BLOCK == block:
+        if names[j] // BLOCK == block and is_kept(changed[j], names[j], cut):
             weights[names[j] % BLOCK] = math.exp(changed[j] / warm - peak)
     for i in range(BLOCK):
         before, passed = passed, passed + weights[i]
@@ -94,3 +146,15 @@ def draw_all(
             sure = passed - goal > DRAWN * mass and (goal - before > DRAWN * mass or before == 0.0)
             return block * BLOCK + i if sure else UNDECIDED
     return UNDECIDED
+
+
+@helper
+def count_kept(lanes: F32, names: Ids, changed: Floats, cut: Cut) -> int:
+    """How many tokens are kept."""
+    low = low_of(cut)
+    end, count = ties_end(cut, low), 0
+    for i in range(0, lanes.size, 16):
+        count += greater(kept_lanes(lanes, i, low, end), np.float32(-np.inf))
+    for j in range(changed.size):
+        count += int(is_kept(changed[j], names[j], cut))
+    return count

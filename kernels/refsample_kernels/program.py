@@ -25,7 +25,7 @@ TIES, GT, JOINT, PROBABILITY, RELATIVE = 1, 2, 4, 8, 16
 """Bits of `rules`: ties are not broken by the lowest id; top_p keeps what is at p; is of all before top_k; min_p
 compares probabilities; the frequency penalty is of the share."""
 MOST, PROBE = 256, 128
-"""Ranks that are looked at: the largest top_k, and how far a top_p or min_p without one may reach."""
+"""Ranks that are listed: at most for top_k, and for a top_p or min_p without one. What reaches deeper is `deep`'s."""
 SURE, DOUBT = 2e-13, 1e-11
 """How far two sums of one mass may lie apart: a share nearer to p than SURE is at p, nearer than DOUBT undecided."""
 
@@ -64,7 +64,7 @@ def wanted(program: Ids, numbers: Floats) -> int:
     for p in range(program.size):
         step = program[p]
         if step == TOP_K:  # what another step keeps beyond it does not matter
-            return int(numbers[TOP_K]) + 1
+            return min(int(numbers[TOP_K]), MOST) + 1
         if step in (MIN_P, TOP_P):
             ranks = PROBE + 1
         elif step == GREEDY:
@@ -94,17 +94,23 @@ def reach(
         mass = mass_of(lanes, warm, values[0])
         for j in range(changed.size):
             mass += math.exp(changed[j] / warm - values[0])
-    p, above = numbers[TOP_P], 0.0
+    above = 0.0
     for i in range(n):
-        share = above / mass
-        off = abs(share - p)
-        if SURE < off < DOUBT and i > 0:
+        stays = keeps(above / mass, numbers[TOP_P], (rules[TOP_P] & GT) > 0)
+        if stays < 0:
             return UNDECIDED
-        kept = (share <= p + ROUNDING or i == 0) if rules[TOP_P] & GT else share < p - ROUNDING
-        if not kept and i >= least:
+        if stays == 0 and i >= least:
             return i
         above += math.exp(values[i] - values[0])
     return n
+
+
+@helper
+def keeps(share: float, p: float, gt: bool) -> int:
+    """Whether top_p keeps a token with such a share of the mass above it: 1, 0, or UNDECIDED where rounding decides."""
+    if SURE < abs(share - p) < DOUBT:
+        return UNDECIDED
+    return int(share <= p + ROUNDING) if gt else int(share < p - ROUNDING)
 
 
 @helper

@@ -110,7 +110,7 @@ def best(
             if extras[j] == edge:
                 ids[found], values[found] = extra_ids[j], extras[j]
                 found += 1
-    _rank(ids, values, found, count)
+    rank_pairs(ids, values, found, count)
     return min(found, count)
 
 
@@ -152,7 +152,7 @@ def _equal(work: F32, peaks: F32, edge: float, most: int, found: int, ids: Ids, 
 
 
 @helper
-def _rank(ids: Ids, values: Floats, n: int, count: int) -> None:
+def rank_pairs(ids: Ids, values: Floats, n: int, count: int) -> None:
     """Put the `count` best of n pairs in front, in order."""
     low, high, drawn = 0, n - 1, 1
     while count < n and low < high:

@@ -44,6 +44,12 @@ def add_wide(a: Wides, b: Wides) -> Wides:
 
 
 @operation
+def store_wide(out: NDArray[np.float64], i: int, w: Wides) -> None:
+    """Write all of them to out[i..i+15]."""
+    out[i : i + WIDTH] = w
+
+
+@operation
 def total_wide(w: Wides) -> float:
     """Sum of all: the upper half is added to the lower, four times."""
     while len(w) > 1:
@@ -61,6 +67,18 @@ def greater(v: Lanes, x: Any) -> int:
 def at_least(v: Lanes, x: Any) -> int:
     """How many lanes are greater than the float32 x, or equal to it."""
     return int(np.count_nonzero(v >= x))
+
+
+@operation
+def only_above(v: Lanes, x: Any) -> Lanes:
+    """v where it is greater than the float32 x, elsewhere -inf."""
+    return np.where(v > x, v, np.float32(-np.inf))
+
+
+@operation
+def from_least(v: Lanes, x: Any) -> Lanes:
+    """v where it is greater than the float32 x or equal to it, elsewhere -inf."""
+    return np.where(v >= x, v, np.float32(-np.inf))
 
 
 @operation

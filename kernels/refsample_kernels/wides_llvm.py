@@ -51,10 +51,19 @@ def _sums(e: Emit, intrinsic: Any, wide: Any, kind: Any) -> dict[str, Any]:
         return kind(kind, kind), lambda c, b, sig, args: b.fadd(*args)
 
     @intrinsic  # type: ignore[untyped-decorator]
+    def store_wide(context: Any, out: Any, i: Any, w: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            done = b.store(args[2], e.address(c, b, sig.args[0], args[0], args[1], wide))
+            done.align = 8
+            return c.get_dummy_value()
+
+        return e.types.void(out, e.types.intp, kind), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def total_wide(context: Any, w: Any) -> Any:
         return e.types.float64(kind), lambda c, b, sig, args: e.fold(b, args[0], b.fadd)
 
-    return {"no_wide": no_wide, "add_wide": add_wide, "total_wide": total_wide}
+    return {"no_wide": no_wide, "add_wide": add_wide, "store_wide": store_wide, "total_wide": total_wide}
 
 
 def _looks(e: Emit, intrinsic: Any) -> dict[str, Any]:
@@ -71,11 +80,23 @@ def _looks(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return count
 
+    def filtering(relation: str) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def kept(context: Any, v: Any, x: Any) -> Any:
+            def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+                stays = b.fcmp_ordered(relation, args[0], e.broadcast(b, args[1]))
+                return b.select(stays, args[0], e.floats(float("-inf")))
+
+            return lanes(lanes, e.types.float32), code
+
+        return kept
+
     @intrinsic  # type: ignore[untyped-decorator]
     def keep_nan(context: Any, v: Any, other: Any) -> Any:
         return lanes(lanes, lanes), lambda c, b, sig, args: b.select(b.fcmp_unordered("uno", args[0], args[0]), *args)
 
-    return {"greater": counting(">"), "at_least": counting(">="), "keep_nan": keep_nan}
+    counts = {"greater": counting(">"), "at_least": counting(">=")}
+    return counts | {"only_above": filtering(">"), "from_least": filtering(">="), "keep_nan": keep_nan}
 
 
 def _exp(e: Emit, b: Any, wide: Any, x: Any) -> Any:

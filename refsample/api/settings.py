@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+    "typical_p", "top_h", "top_n_sigma", "tfs_z", "top_a", "epsilon_cutoff", "eta_cutoff",
+    "xtc_probability", "xtc_threshold", "dynatemp_range", "dynatemp_exponent",
+    "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
+    "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
 )  # fmt: skip
 
 

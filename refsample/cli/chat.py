@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refsample.cli.answer import footer, print_stream
-from refsample.cli.complete import counted, respond
-from refsample.cli.options import asking, body_from, open_model, text_from
+from refsample.cli.complete import behaviour_with, counted, respond
+from refsample.cli.options import asking, body_from, open_model, split_rules, text_from
 from refsample.cli.terminal import complain, note, say
 from refsample.errors import ParameterError, RefsampleError
+
+if TYPE_CHECKING:
+    from refsample.generation.behaviour import Behaviour
 
 Message = dict[str, str]
 Stream = Callable[[list[Message]], Iterable[Mapping[str, Any]]]
@@ -36,6 +39,7 @@ def chat(
     refsample chat --system "You answer briefly."
     """
     body = body_from(settings)
+    rules = split_rules(body)
     told: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     if "messages" in body:
         if message is not None or system is not None:
@@ -44,21 +48,25 @@ def chat(
         text = text_from(message, "MESSAGE")
         if text is None and not as_json:
             model = open_model(model_name, threads, lora)
-            converse(lambda turns: ask(model, {**body, "messages": turns}, spec, strict), told)
+            behaviour = behaviour_with(rules, spec, strict)
+            converse(lambda turns: ask(model, {**body, "messages": turns}, spec, strict, behaviour), told)
             return
         if text is None:
             raise click.UsageError("--json needs a MESSAGE", click.get_current_context())
         body["messages"] = [*told, {"role": "user", "content": text}]
     respond(
-        body, (model_name, lora), spec, chat=True, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream
-    )
+        body, (model_name, lora), spec, chat=True, strict=strict, threads=threads, as_json=as_json,
+        no_stream=no_stream, rules=rules,
+    )  # fmt: skip
 
 
-def ask(model: Any, body: dict[str, object], spec: str, strict: bool) -> Iterable[Mapping[str, Any]]:
+def ask(
+    model: Any, body: dict[str, object], spec: str, strict: bool, behaviour: Behaviour | None
+) -> Iterable[Mapping[str, Any]]:
     """Chunks of one answer within a conversation."""
     from refsample.api.stream import stream
 
-    return stream(model, counted(body, spec, True, strict), spec, True, strict=strict)
+    return stream(model, counted(body, spec, True, strict), spec, True, strict=strict, behaviour=behaviour)
 
 
 def converse(answer: Stream, told: list[Message], read: Callable[[str], str] = input) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from refsample.cli.answer import footer, print_stream, print_whole
-from refsample.cli.options import asking, body_from, open_model, text_from
+from refsample.cli.options import asking, body_from, open_model, split_rules, text_from
 from refsample.cli.terminal import say
 from refsample.errors import ParameterError
+
+if TYPE_CHECKING:
+    from refsample.generation.behaviour import Behaviour
 
 
 @click.command(short_help="Continue a text.")
@@ -27,8 +32,10 @@ def complete(
     \b
     refsample complete "Once upon a time" -o temperature=0.8 -o seed=1 -o logprobs=0
     refsample complete "Once upon a time" --json -o logprobs=5 -o n=3
+    refsample complete "Once upon a time" -o top_p=0.5 -o semantics.top_p_rule=gt
     """
     body = body_from(settings)
+    rules = split_rules(body)
     if "prompt" in body and prompt is not None:
         raise ParameterError("-o", "prompt", "the prompt is given already, as an argument", "the command line")
     if "prompt" not in body:
@@ -37,15 +44,17 @@ def complete(
             raise click.UsageError("a PROMPT is needed: an argument, - or a pipe", click.get_current_context())
         body["prompt"] = text
     respond(
-        body, (model_name, lora), spec, chat=False, strict=strict, threads=threads, as_json=as_json, no_stream=no_stream
-    )
+        body, (model_name, lora), spec, chat=False, strict=strict, threads=threads, as_json=as_json,
+        no_stream=no_stream, rules=rules,
+    )  # fmt: skip
 
 
 def respond(
     body: dict[str, object], which: tuple[str, str | None], spec: str, *, chat: bool, strict: bool,
-    threads: int | None, as_json: bool, no_stream: bool,
+    threads: int | None, as_json: bool, no_stream: bool, rules: dict[str, object],
 ) -> None:  # fmt: skip
-    """Answer one request body on stdout; `which` is a model and an adapter over it.
+    """Answer one request body on stdout; `which` is a model and an adapter over it, `rules` are put in place of the
+    engine's own.
 
     JSON is always the whole response: streamed or not, it is the same object.
     """
@@ -53,20 +62,33 @@ def respond(
     from refsample.api.completions import complete as complete_once
     from refsample.api.stream import stream
 
+    behaviour = behaviour_with(rules, spec, strict)
     model = open_model(which[0], threads, which[1])
     if as_json or no_stream or several(body):
         start = time.perf_counter()
-        response = (chat_once if chat else complete_once)(model, body, spec, strict=strict)
+        response = (chat_once if chat else complete_once)(model, body, spec, strict=strict, behaviour=behaviour)
         if as_json:
             click.echo(json.dumps(response, ensure_ascii=False, allow_nan=False))
             return
         reply = print_whole(response, time.perf_counter() - start)
     else:
         asked = counted(body, spec, chat, strict)
-        reply = print_stream(stream(model, asked, spec, chat, strict=strict))
+        reply = print_stream(stream(model, asked, spec, chat, strict=strict, behaviour=behaviour))
     if not reply.text.endswith("\n"):
         say("\n")
     footer(reply)
+
+
+def behaviour_with(rules: dict[str, object], spec: str, strict: bool) -> Behaviour | None:
+    """The provider's honest server with some of its engine's rules changed; None: with none. Raises ParameterError."""
+    if not rules:
+        return None
+    from refsample.api.answer import default_behaviour
+    from refsample.sampling.semantics import resolve
+    from refsample.spec.provider import provider
+
+    honest = default_behaviour(provider(spec), strict=strict)
+    return replace(honest, semantics=resolve(honest.semantics, rules))
 
 
 def several(body: dict[str, object]) -> bool:

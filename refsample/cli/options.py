@@ -39,7 +39,8 @@ def asking(command: Command) -> Command:
         click.option("--strict", is_flag=True,
                      help="Bounds as the provider's page prints them; unknown keys are refused."),
         click.option("-o", "settings", multiple=True, metavar="KEY=VALUE",
-                     help="Any field of the request; the value is JSON, else text. Repeatable."),
+                     help="Any field of the request (the value is JSON, else text), or a rule of the engine: "
+                          "semantics.NAME=VALUE. Repeatable."),
         click.option("--spec", default="openai", show_default=True, metavar="NAME",
                      help="Provider spec: see `refsample specs`."),
         adapter_option,

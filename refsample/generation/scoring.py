@@ -80,12 +80,13 @@ def score(
         if law.probs[token_id] > 0.0:  # a token that could not be drawn teaches mirostat nothing
             memory = law.memory_after(token_id)
         raw = law.raw_logprobs
+        final = raw if law.final is law.logits else log_softmax(law.final)
         tokens.append(
             ScoredToken(
                 token_id=token_id,
                 text=model.tokenizer.token_text(token_id),
                 raw_logprob=float(raw[token_id]),
-                logprob=float(log_softmax(law.final)[token_id]),
+                logprob=float(final[token_id]),
                 rank=rank_of(raw, token_id, semantics.rank_rule),
                 in_support=bool(law.support[token_id]),
             )

@@ -83,7 +83,8 @@ class Distribution:
     def logprobs(self, stage: Stage | None = None) -> Floats:
         """[V] logprobs at a stage (None: the engine's own), -inf where cut. Raises ParameterError for other names."""
         wanted = stage or self.context.semantics.logprob_stage
-        if wanted == "raw" or (wanted == "raw_grammar" and self.context.allowed is None):
+        masked = wanted == "raw_grammar" and self.context.allowed is not None
+        if wanted in STAGES and not masked and not stage_plan(self.context, wanted):
             return self.raw_logprobs
         return stage_logprobs(self.logits, self.context, wanted)
 

@@ -56,7 +56,7 @@ class Chosen:
 
     token_id: int
     kept: int
-    """How many tokens were left to draw from; 0: all whose logit is finite."""
+    """How many tokens were left to draw from."""
     logprobs: TokenLogprobs | None
     raw: float | None
     """The token's raw logprob; None where none was wanted."""
@@ -69,7 +69,7 @@ def program(params: SamplingParams, semantics: Semantics, tops: int = -1) -> Pro
     kinds = [step.kind == "adjust" for step in acting]
     if params.allowed_token_ids is not None or any(step.name not in CODES for step in acting):
         return None
-    if kinds != sorted(kinds, reverse=True) or (params.top_k > 0 and top_k_places(context) > codes.MOST):
+    if kinds != sorted(kinds, reverse=True):
         return None
     if tops > codes.MOST or (tops >= 0 and semantics.logprob_stage not in ("raw", "raw_grammar")):
         return None
@@ -110,9 +110,11 @@ class Tally:
         self.names, self.bias = np.zeros(64, dtype=np.int64), np.zeros(64)
         self.repeats, self.counts = np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64)
         for token_id, value in params.logit_bias.items():
-            self.bias[self._place(token_id)] = min(max(value, -rules.bias_clamp), rules.bias_clamp)
+            place = self._place(token_id)  # before the array is looked up: it may grow
+            self.bias[place] = min(max(value, -rules.bias_clamp), rules.bias_clamp)
         for token_id in params.banned_token_ids:
-            self.bias[self._place(token_id)] = -np.inf
+            place = self._place(token_id)
+            self.bias[place] = -np.inf
         steps = set(program.steps.tolist())
         self._tracks = bool(steps & {codes.REPETITION, codes.FREQUENCY, codes.PRESENCE})
         self._repetition = _Window(rules.repetition_scope, rules.penalty_window)

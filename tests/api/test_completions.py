@@ -18,7 +18,7 @@ from refsample.api.completions import complete
 from refsample.errors import ParameterError
 from refsample.generation.model import Model
 from refsample.spec.provider import Reading, provider
-from refsample_kernels.softmax import log_softmax
+from refsample_kernels.softmax import row_log_softmax
 from tests.api import schemas
 from tests.api.joined import comparable
 from tests.generation.scripted import byte, scripted
@@ -130,7 +130,7 @@ def test_logprobs_are_raw_and_sorted(model: Model) -> None:
     found = choice["logprobs"]
     ids = list(model.tokenizer.encode(ONCE))
     for token, logprob, best in zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True):
-        raw = log_softmax(model.logits(ids)[-1].astype(np.float64))
+        raw = row_log_softmax(model.logits(ids)[-1])
         drawn = [i for i in range(len(raw)) if model.tokenizer.token_text(i) == token]
         assert logprob in [raw[i] for i in drawn]
         assert best[token] == logprob and len(best) in (3, 4)
@@ -153,7 +153,7 @@ def test_asking_for_logprobs_changes_nothing(model: Model) -> None:
 def test_echo(model: Model) -> None:
     plain, echoed = answer(model, n=2, logprobs=2), answer(model, n=2, logprobs=2, echo=True)
     prompt = model.tokenizer.encode(ONCE)
-    raw = [log_softmax(row.astype(np.float64)) for row in model.logits(prompt)]
+    raw = [row_log_softmax(row) for row in model.logits(prompt)]
     for one, two in zip(plain["choices"], echoed["choices"], strict=True):
         assert two["text"] == ONCE + one["text"]
         rows, own = two["logprobs"], one["logprobs"]
@@ -268,7 +268,7 @@ def test_a_model_answers_in_the_precision_it_was_loaded_in(model: Model) -> None
     values, doubles = (result["choices"][0]["logprobs"]["token_logprobs"] for result in (one, other))
     assert all(a != b for a, b in zip(values[1:], doubles[1:], strict=True))
     ids = double.tokenizer.encode(ONCE)
-    exact = log_softmax(double.logits(ids)[-1].astype(np.float64))
+    exact = row_log_softmax(double.logits(ids)[-1])
     assert doubles[len(ids)] == pytest.approx(exact.max(), abs=1e-12)
     assert one["system_fingerprint"] != other["system_fingerprint"]
     named = replace(default_behaviour(provider("openai")), precision="float64")

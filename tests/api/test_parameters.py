@@ -18,7 +18,7 @@ from refsample.errors import ParameterError, RequestTimeoutError, UnknownModelEr
 from refsample.generation.load import load
 from refsample.generation.model import Model
 from refsample.spec.provider import provider, providers
-from refsample_kernels.softmax import log_softmax
+from refsample_kernels.softmax import row_log_softmax
 from tests.api.pages import ASK, ONCE, ask, once, read_as, text_of
 
 MODEL = load("tiny")
@@ -102,7 +102,7 @@ def test_prompt_logprobs() -> None:
     found = complete(MODEL, once(prompt_logprobs=2))["choices"][0]["prompt_logprobs"]
     assert found[0] is None and len(found) == len(ids)
     for token, row, shown in zip(ids[1:], MODEL.logits(ids), found[1:], strict=False):
-        raw = log_softmax(row.astype(np.float64))
+        raw = row_log_softmax(row)
         order = list(np.argsort(-raw, kind="stable"))
         assert set(shown) == {str(i) for i in (token, *order[:2])}
         for key, entry in shown.items():
@@ -300,3 +300,37 @@ def test_128_choices() -> None:
     answer = complete(MODEL, once(n=128, max_tokens=1))
     alone = [text_of(complete(MODEL, once(seed=1 + i, max_tokens=1))) for i in (0, 77, 127)]
     assert [text_of(answer, i) for i in (0, 77, 127)] == alone and len(answer["choices"]) == 128
+
+
+FURTHER: tuple[dict[str, Any], ...] = (
+    {"typical_p": 0.4}, {"top_h": 0.3}, {"top_n_sigma": 0.5}, {"tfs_z": 0.5}, {"top_a": 0.5}, {"epsilon_cutoff": 0.2},
+    {"eta_cutoff": 0.5}, {"xtc_probability": 1.0, "xtc_threshold": 0.05},
+    {"dynatemp_range": 0.9, "dynatemp_exponent": 3.0},
+    {"mirostat": 2, "mirostat_tau": 0.5, "mirostat_eta": 0.5}, {"no_repeat_ngram_size": 1},
+    {"dry_multiplier": 9.0, "dry_base": 2.0, "dry_allowed_length": 0, "dry_penalty_last_n": 50,
+     "dry_sequence_breakers": [[13]]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", FURTHER, ids=lambda fields: next(iter(fields)))
+def test_what_only_some_engines_have_acts_as_in_the_library(fields: dict[str, Any]) -> None:
+    """Both doors, hot draws: the text of `generate` with the same parameters, another than without them."""
+    body = {"prompt": ONCE, "max_tokens": 40, "seed": 2, "temperature": 1.5}
+    answer, plain = complete(MODEL, {**body, **fields}), complete(MODEL, body)
+    assert answer["refsample"]["ignored"] == [] and text_of(answer) != text_of(plain)
+    assert text_of(answer) == MODEL.generate(ONCE, temperature=1.5, seed=2, max_tokens=40, **fields).text
+    with pytest.raises(ParameterError):
+        complete(MODEL, {**body, **fields}, strict=True)
+    talk = {"messages": [{"role": "user", "content": "Tell me a story."}], "seed": 2, "temperature": 1.5}
+    texts = [chat(MODEL, {**talk, **more})["choices"][0]["message"]["content"] for more in (fields, {})]
+    assert texts[0] != texts[1]
+
+
+def test_ranges_of_what_only_some_engines_have() -> None:
+    for name, value, words in (
+        ("typical_p", 1.5, "typical_p=1.5"), ("mirostat", 1, "must be 0 .off. or 2"), ("dry_base", 0.5, "dry_base=0.5"),
+        ("epsilon_cutoff", 1, "epsilon_cutoff=1"), ("mirostat_tau", 0, "mirostat_tau=0"), ("top_h", "x", "top_h='x'"),
+        ("dry_sequence_breakers", ["\n"], "dry_sequence_breakers"),
+    ):  # fmt: skip
+        with pytest.raises(ParameterError, match=words):
+            complete(MODEL, once(**{name: value}))

@@ -226,3 +226,17 @@ def test_score_under_a_rule_of_the_engine(cli: Cli) -> None:
     assert clamped["tokens"][0]["logprob"] == pytest.approx(plain["tokens"][0]["raw_logprob"])
     assert plain["tokens"][0]["logprob"] > clamped["tokens"][0]["logprob"]
     assert cli("score", PROMPT, " there", "-o", "semantics.top_p_rul=gt").code == 2
+
+
+def test_an_answer_under_a_rule_of_the_engine(cli: Cli) -> None:
+    """A clamp of 5 makes T = 2 hotter, in the whole answer and in the streamed one."""
+    asked = ("-o", "top_p=0.6", "-o", "temperature=2", "-o", "seed=4", "-o", "max_tokens=30")
+    for command, text in (("complete", PROMPT), ("chat", "Name an animal.")):
+        plain = cli(command, text, *asked, "--json").json
+        ruled = cli(command, text, *asked, "--json", "-o", "semantics.temperature_clamp=5").json
+        assert ruled["refsample"]["ignored"] == [] and ruled["choices"] != plain["choices"]
+        streamed = cli(command, text, *asked, "-o", "semantics.temperature_clamp=5").out.strip()
+        choice = ruled["choices"][0]
+        assert streamed == (choice["text"] if command == "complete" else choice["message"]["content"]).strip()
+        wrong = cli(command, text, "-o", "semantics.nothing=1")
+        assert wrong.code == 2 and "semantics.nothing=1: no such choice" in wrong.err

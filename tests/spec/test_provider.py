@@ -76,6 +76,10 @@ def test_openai_as_printed() -> None:
         "top_k", "min_p", "repetition_penalty", "ignore_eos", "min_tokens", "stop_token_ids",
         "include_stop_str_in_output", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
         "return_token_ids", "prompt_logprobs", "skip_special_tokens",
+        "typical_p", "top_h", "top_n_sigma", "tfs_z", "top_a", "epsilon_cutoff", "eta_cutoff", "xtc_probability",
+        "xtc_threshold", "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta",
+        "no_repeat_ngram_size", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+        "dry_sequence_breakers",
     }  # fmt: skip
     assert page.reading("best_of_floor") == "n" and page.reading("best_of_floor", strict=True) == "above_n"
 

@@ -1,0 +1,181 @@
+"""Cuts that lie deeper than the few best tokens that are listed. Helpers of `choose`.
+
+What is kept is always a beginning of the ranking, so a cut is its first token that is dropped: a logit and an id. The
+masses (or numbers) of tokens are sorted into buckets by depth below the best, then those of the one bucket where the
+cut lies again, until few tokens or equal ones are left: some passes over the row, whatever the order of its values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample_kernels.inverse import Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
+from refsample_kernels.jit import helper
+from refsample_kernels.lanes import store
+from refsample_kernels.program import DOUBT, GT, TIES, TOP_K, TOP_P, keeps
+from refsample_kernels.rank import rank_pairs
+from refsample_kernels.truncate import ROUNDING
+from refsample_kernels.wides import exp_over, store_wide
+
+F32 = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+BUCKETS, FEW, DEEPEST = 1024, 512, 64.0
+"""Buckets of a pass; tokens that are few enough to be sorted; nats below the best that the first pass tells apart."""
+ROOM = 4 * BUCKETS
+"""Room for masses, numbers, least and largest logits of all buckets."""
+
+
+@helper
+def below_min_p(top: float, warm: float, log_share: float) -> Cut:
+    """The cut of min_p in the form of logits: the largest float64 whose quotient by `warm` is below the threshold."""
+    edge = top / warm + (log_share - ROUNDING)
+    value = edge * warm
+    while value / warm >= edge:
+        value = np.nextafter(value, -np.inf)
+    while np.nextafter(value, np.inf) / warm < edge:
+        value = np.nextafter(value, np.inf)
+    return value, 0
+
+
+@helper
+def deep_cut(
+    step: int, lanes: F32, names: Ids, changed: Floats, warm: float, top: float, cut: Cut, numbers: Floats, rules: Ids,
+    ids: Ids, values: Floats, room: Floats,
+) -> tuple[Cut, bool]:  # fmt: skip
+    """The cut of top_k or top_p among what `cut` has left, and whether it is sure."""
+    peak, counting, gt = top / warm, step == TOP_K, (rules[TOP_P] & GT) > 0
+    total = 1.0 if counting else kept_mass(lanes, 0, lanes.size, names, changed, warm, peak, cut)
+    goal, slack = numbers[step] * total, -0.5 if counting else DOUBT * total
+    least, most, above = -np.inf, np.inf, 0.0
+    low, high = 0.0, DEEPEST
+    for _ in range(16):
+        _sort_in(lanes, names, changed, warm, peak, cut, (least, most), (low, high), counting, room)
+        bucket = 0
+        while bucket < BUCKETS and above + room[bucket] <= goal - slack:
+            above += room[bucket]
+            bucket += 1
+        if bucket == BUCKETS:  # all of them stay: none is left that top_k would drop, or rounding hides it
+            return cut, counting
+        found = int(room[BUCKETS + bucket])
+        least, most = room[2 * BUCKETS + bucket], room[3 * BUCKETS + bucket]
+        if least == most:
+            weight = 1.0 if counting else math.exp(most / warm - peak)
+            stay = _of_equal(found, above, weight, total, numbers[step], counting, gt)
+            if stay < 0 or (0 < stay < found and rules[step] & TIES):
+                return cut, False
+            return _cut_equal(most, stay, found, lanes, names, changed), True
+        if found <= FEW:
+            _collect(lanes, names, changed, cut, least, most, ids, values)
+            rank_pairs(ids, values, found, found)
+            for i in range(found):
+                stays = _stays(above, total, numbers[step], counting, gt)
+                if stays < 0:
+                    return cut, False
+                if stays == 0:
+                    level = i > 0 and values[i - 1] / warm == values[i] / warm
+                    plain = not level or (values[i - 1] == values[i] and not rules[step] & TIES)
+                    return (values[i], ids[i]), plain
+                above += 1.0 if counting else math.exp(values[i] / warm - peak)
+            return (np.nextafter(least, -np.inf), 0), True
+        low, high = peak - most / warm, peak - least / warm
+        if not low < high:  # different logits that T has made equal
+            break
+    return cut, False
+
+
+@helper
+def _stays(above: float, total: float, goal: float, counting: bool, gt: bool) -> int:
+    """1, 0 or UNDECIDED for a token with so much above it."""
+    return int(above < goal) if counting else keeps(above / total, goal, gt)
+
+
+@helper
+def _of_equal(found: int, above: float, weight: float, total: float, goal: float, counting: bool, gt: bool) -> int:
+    """How many of equal tokens stay; UNDECIDED where rounding would decide."""
+    near = int((goal * total - above) / weight)
+    for n in range(max(0, near - 2), min(found, near + 4)):
+        stays = _stays(above + n * weight, total, goal, counting, gt)
+        if stays != 1:
+            return n if stays == 0 else -1
+    return found
+
+
+@helper
+def _cut_equal(value: float, stay: int, found: int, lanes: F32, names: Ids, changed: Floats) -> Cut:
+    """The cut behind the first `stay` of so many equal tokens, by id."""
+    if stay == 0 or stay == found:
+        return (value if stay == 0 else np.nextafter(value, -np.inf)), 0
+    low, high = 0, lanes.size  # the id before which there are so many: by halves
+    while high - low > 1:
+        middle, before = (low + high) // 2, 0
+        for i in range(middle):
+            before += int(lanes[i] == value)
+        for j in range(changed.size):
+            before += int(changed[j] == value and names[j] < middle)
+        if before <= stay:
+            low = middle
+        else:
+            high = middle
+    return value, low
+
+
+@helper
+def _sort_in(
+    lanes: F32, names: Ids, changed: Floats, warm: float, peak: float, cut: Cut, window: tuple[float, float],
+    depths: tuple[float, float], counting: bool, room: Floats,
+) -> None:  # fmt: skip
+    """Fill `room` from the kept tokens whose logits lie in the window; its depths are told apart."""
+    room[: 2 * BUCKETS] = 0.0
+    room[2 * BUCKETS : 3 * BUCKETS] = np.inf
+    room[3 * BUCKETS : 4 * BUCKETS] = -np.inf
+    low = low_of(cut)
+    end, scale = ties_end(cut, low), BUCKETS / (depths[1] - depths[0])
+    weights, held = np.empty(16), np.empty(16, np.float32)
+    for i in range(0, lanes.size, 16):
+        v = kept_lanes(lanes, i, low, end)
+        store(held, 0, v)
+        store_wide(weights, 0, exp_over(v, warm, peak))
+        for j in range(16):
+            value = np.float64(held[j])
+            if value > -np.inf and window[0] <= value <= window[1]:
+                place = (peak - value / warm - depths[0]) * scale
+                _put(room, place, value, 1.0 if counting else weights[j])
+    for j in range(changed.size):
+        value = changed[j]
+        if is_kept(value, names[j], cut) and window[0] <= value <= window[1]:
+            place = (peak - value / warm - depths[0]) * scale
+            _put(room, place, value, 1.0 if counting else math.exp(value / warm - peak))
+
+
+@helper
+def _put(room: Floats, place: float, value: float, weight: float) -> None:
+    """Into a bucket that only falls as the logit grows, so what lies between two of a bucket is in it too."""
+    bucket = int(min(place, BUCKETS - 1.0))
+    room[bucket] += weight
+    room[BUCKETS + bucket] += 1.0
+    room[2 * BUCKETS + bucket] = min(room[2 * BUCKETS + bucket], value)
+    room[3 * BUCKETS + bucket] = max(room[3 * BUCKETS + bucket], value)
+
+
+@helper
+def _collect(
+    lanes: F32, names: Ids, changed: Floats, cut: Cut, least: float, most: float, ids: Ids, values: Floats
+) -> None:
+    """The kept tokens from `least` to `most` into ids and values."""
+    found, low = 0, low_of(cut)
+    end, held = ties_end(cut, low), np.empty(16, np.float32)
+    for i in range(0, lanes.size, 16):
+        store(held, 0, kept_lanes(lanes, i, low, end))
+        for j in range(16):
+            if least <= held[j] <= most:
+                ids[found], values[found] = i + j, held[j]
+                found += 1
+    for j in range(changed.size):
+        if least <= changed[j] <= most and is_kept(changed[j], names[j], cut):
+            ids[found], values[found] = names[j], changed[j]
+            found += 1
