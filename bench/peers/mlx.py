@@ -16,6 +16,7 @@ from mlx_lm import sample_utils
 from numpy.typing import NDArray
 
 from bench.peers.cases import Case
+from refsample.sampling.pipeline import Distribution
 
 ENGINE = "mlx"
 VERSION = version("mlx-lm")
@@ -31,6 +32,15 @@ def fits(one: Case) -> bool:
     """It refuses a top_k that is not below the vocabulary's size, and gives one side of XTC's coin at a time."""
     coin = 0.0 < one.params.get("xtc_probability", 0.0) < 1.0
     return one.params.get("top_k", 0) < one.logits.size and not coin
+
+
+def error(one: Case, law: Distribution) -> float:
+    """Its sampler gets logprobs, not logits: what float32 loses of the larger of the two is multiplied by 1 / T."""
+    temperature = one.params["temperature"]
+    if not temperature:
+        return 0.0
+    largest = float(np.abs(law.logprobs("post_penalty")[law.support]).max())
+    return 4.0 * 2.0**-24 * largest / temperature
 
 
 def law(

@@ -89,7 +89,13 @@ def askable(module: ModuleType, one: Vector) -> bool:
 
     if not can_be_asked(one, getattr(module, "PARAMETERS", None), getattr(module, "OVERRIDES", {})):
         return False
-    return not hasattr(module, "fits") or bool(module.fits(one))
+    if not hasattr(module, "fits"):
+        return True
+    try:
+        return bool(module.fits(one))
+    except (Exception, SystemExit) as error:  # its own code
+        rule = f"its fits raised {type(error).__name__} at {one.id}: {' '.join(str(error).split())}"
+        raise ParameterError("--adapter", module.__name__, rule, "the adapter") from error
 
 
 def own_problems(one: Vector) -> tuple[str, ...]:
@@ -113,7 +119,7 @@ def their_problems(module: ModuleType, one: Vector, float32: bool) -> tuple[str,
 
     try:
         given = module.law(*question(module, one, float32))
-    except Exception as error:  # noqa: BLE001  # its own code: what it raises is its answer
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # its own code: what it raises is its answer
         return (f"the adapter raised {type(error).__name__}: {' '.join(str(error).split())}",)
     try:
         probs = np.asarray(given, dtype=np.float64)

@@ -24,6 +24,7 @@ from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
 from refsample.sampling.semantics import resolve
 from refsample.spec.load import folder
+from refsample.spec.types import Semantics
 from refsample_kernels.softmax import log_softmax
 
 Floats = NDArray[np.float64]
@@ -94,11 +95,11 @@ def _vector(entry: Mapping[str, Any]) -> Vector:
     )
 
 
-def own_law(one: Vector, overrides: Mapping[str, Any] = MappingProxyType({})) -> Distribution:
-    """Our answer, under the vector's rules and these."""
+def own_law(one: Vector, rules: Semantics | None = None) -> Distribution:
+    """Our answer, under the vector's rules or others."""
     allowed = None if one.allowed is None else np.isin(np.arange(one.logits.size), one.allowed)
     memory = None if one.mu is None else Memory(one.mu)
-    rules = resolve(one.engine, {**one.semantics, **overrides})
+    rules = rules or resolve(one.engine, one.semantics)
     params = SamplingParams(**one.params)
     return distribution(one.logits, params, one.prompt_ids, one.output_ids, rules, memory, allowed=allowed)
 
@@ -120,7 +121,10 @@ def can_be_asked(one: Vector, parameters: Collection[str] | None, overrides: Map
         return False
     if parameters is not None and not set(one.params) <= set(parameters):
         return False
-    return not overrides or not law_problems(one, own_law(one, overrides).probs)
+    if not overrides:
+        return True
+    rules = resolve(one.engine, {**one.semantics, **overrides})
+    return not law_problems(one, own_law(one, rules).probs)
 
 
 def law_problems(one: Vector, probs: Floats, float32: bool = False) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def test_an_adapter(cli: Cli, tmp_path: Path) -> None:
 
 BROKEN = [
     ("raise Exception('boom')", "the adapter raised Exception: boom"),
+    ("raise SystemExit(3)", "the adapter raised SystemExit: 3"),
     ("return None", "probabilities of the shape [] instead of [4]"),
     ("return [[0.25] * len(logits)]", "probabilities of the shape [1, 4] instead of [4]"),
     ("return 'x'", "which is no array of numbers"),
@@ -87,3 +88,10 @@ def test_refusals(cli: Cli, tmp_path: Path) -> None:
         assert found.code == 2 and words in found.err
     assert cli("vectors", "list", "--engine", "nope").code == 2
     assert "goes with --adapter" in cli("vectors", "run", "--float64").err
+
+
+def test_a_broken_fits_is_told(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text('ENGINE = "tgi"\ndef law(*a): pass\ndef fits(one): return one.nothing\n', encoding="utf-8")
+    found = cli("vectors", "run", "--adapter", str(path))
+    assert found.code == 2 and "its fits raised AttributeError at " in found.err and found.err.count("\n") == 1

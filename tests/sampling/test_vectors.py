@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 from refsample.errors import ParameterError, SpecError
-from refsample.sampling.context import Memory
 from refsample.sampling.logprobs import from_values, rendered
-from refsample.sampling.params import SamplingParams
-from refsample.sampling.pipeline import Distribution, distribution, draw
+from refsample.sampling.pipeline import draw
 from refsample.sampling.semantics import resolve
 from refsample.sampling.vectors import Vector, draw_problems, law_problems, logprob_problems, own_law, recipe, vectors
 from refsample.spec.load import engines, folder
@@ -28,19 +26,9 @@ ALL = vectors()
 SMALL = [one for one in ALL if one.logits.size < 1000]
 
 
-def law_of(one: Vector, rules: Semantics | None = None) -> Distribution:
-    """Our answer, under other rules if any."""
-    if rules is None:
-        return own_law(one)
-    allowed = None if one.allowed is None else np.isin(np.arange(one.logits.size), one.allowed)
-    memory = None if one.mu is None else Memory(one.mu)
-    params = SamplingParams(**one.params)
-    return distribution(one.logits, params, one.prompt_ids, one.output_ids, rules, memory, allowed=allowed)
-
-
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.id)
 def test_the_pipeline_meets_them(one: Vector) -> None:
-    law = law_of(one)
+    law = own_law(one)
     assert law_problems(one, law.probs) == ()
     assert logprob_problems(one, law.logprobs()) == ()
     assert draw_problems(one, lambda u: draw(law.probs, u)) == ()
@@ -130,7 +118,7 @@ def test_a_flipped_rule_fails_a_vector(name: str, value: Any) -> None:
         window = 5 if value == "window" and not rules.penalty_window else rules.penalty_window
         other = replace(rules, **{"penalty_window": window, name: value})
         try:
-            law = law_of(one, other)
+            law = own_law(one, other)
         except ParameterError:
             bitten.append(one.id)
             continue
@@ -168,7 +156,7 @@ def test_neighbours_that_change_places_fail_a_vector(engine: str, place: int) ->
     turned, bitten = replace(rules, order=tuple(order)), []
     for one in (one for one in SMALL if one.engine == engine and not one.semantics):
         try:
-            law = law_of(one, turned)
+            law = own_law(one, turned)
         except ParameterError:
             continue
         if law_problems(one, law.probs):
@@ -192,7 +180,7 @@ def test_decisions_beside_the_law() -> None:
 
 def test_wrong_answers_are_told() -> None:
     one = next(one for one in ALL if one.id == "D01/llamacpp")
-    law = law_of(one).probs.copy()
+    law = own_law(one).probs.copy()
     assert law_problems(one, law[:3]) == ("probabilities of the shape [3] instead of [4]",)
     assert "support: [0] instead of [0, 1]" in law_problems(one, np.array([1.0, 0, 0, 0]))
     law[:2] = 0.64 + 3e-7, 0.36 - 3e-7
