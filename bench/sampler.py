@@ -42,6 +42,8 @@ SETTINGS: Mapping[str, Any] = {
 }  # fmt: skip
 VOCABULARIES = (32_000, 128_256, 151_936)
 ROUNDS, TURNS = 15, 20
+HF = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+WINDOW: dict[str, dict[str, object]] = {"llamacpp": {"penalty_window": HISTORY}}
 
 
 def logits(kind: str, size: int, rng: np.random.Generator) -> F32:
@@ -91,9 +93,6 @@ class Ours:
         return sum(chosen is None for chosen in found)
 
 
-WINDOW: dict[str, dict[str, object]] = {"llamacpp": {"penalty_window": HISTORY}}
-
-
 def median(turn: Callable[[], object], turns: int = TURNS) -> float:
     """Microseconds a turn."""
     took = []
@@ -139,9 +138,6 @@ def side_by_side(size: int) -> dict[str, Any]:
         for name, values in took.items() if name != "refsample"
     }  # fmt: skip
     return {"vocabulary": size, "left": left, "microseconds": medians, "ratio": ratios}
-
-
-HF = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def patterns(size: int, settings: Mapping[str, Any]) -> dict[str, float]:

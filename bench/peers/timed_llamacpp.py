@@ -37,6 +37,7 @@ class Chain:
         kind = np.dtype([("id", "i4"), ("logit", "f4"), ("p", "f4")])
         self.fresh, self.held = np.zeros(row.size, kind), np.zeros(row.size, kind)
         self.fresh["id"], self.fresh["logit"] = np.arange(row.size), row
+        self.candidates = TokenArray()
 
     def timed(self) -> float:
         """Microseconds of one step; filling the candidates in is not in it."""

@@ -1,8 +1,8 @@
-"""From a row of logits to the token, for the standard steps in any order, in one pass over the row.
+"""From a row of logits to the token, for the standard steps in any order, in few passes over the row.
 
 Penalties touch only the ids that have something to be penalised, filters only the best few, and rows go side by side.
-What it answers is what the definition answers, always: wherever a float64 sum in another order could decide another
-way, or the few best do not suffice, it says UNDECIDED and leaves the row to the caller.
+What it answers is what the definition answers: wherever a float64 sum in another order, or an exponential of another
+library, could decide another way, it says UNDECIDED and leaves the row to the caller.
 """
 
 from __future__ import annotations
@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels import penalties, truncate
-from refsample_kernels.deep import ROOM, below_min_p, deep_cut
+from refsample_kernels.deep import ROOM
 from refsample_kernels.draw import draws
-from refsample_kernels.inverse import UNDECIDED, count_kept, draw_all, draw_few, mass_of
+from refsample_kernels.inverse import (
+    DEEPER,
+    LARGEST,
+    NOT_CUT,
+    UNDECIDED,
+    count_kept,
+    draw_all,
+    draw_few,
+    mass_of,
+    top_of,
+)
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import first, load_part, spread
 from refsample_kernels.program import (
@@ -21,8 +31,6 @@ from refsample_kernels.program import (
     FREQUENCY,
     GREEDY,
     GT,
-    JOINT,
-    LOG_MIN_P,
     MIN_P,
     MOST,
     PRESENCE,
@@ -37,7 +45,7 @@ from refsample_kernels.program import (
     reach,
     wanted,
 )
-from refsample_kernels.rank import BLOCK, best, fill, remove
+from refsample_kernels.rank import BLOCK, ascends, best, fill, remove
 from refsample_kernels.topn import top_n
 from refsample_kernels.wides import at_least, greater
 
@@ -46,11 +54,8 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 TOKEN, KEPT, ABOVE, EQUAL, LISTED = range(5)
-"""Places of `found`: the token or UNDECIDED, how many tokens were kept, how many raw logits are above the
+"""Places of `found`: the token, UNDECIDED or DEEPER, how many tokens were kept, how many raw logits are above the
 token's, how many are equal to it (its own too), how many are in `ids`."""
-LARGEST = 3.4028234663852886e38
-"""The largest float32."""
-
 
 
 def define_choose(
@@ -132,7 +137,10 @@ def choose(
     numbers: Floats, rules: Ids, least: int, tops: int, work: F32, keys: Floats, held: Ids, found: Ids, ids: Ids,
     values: Floats,
 ) -> None:  # fmt: skip
-    """See `define_choose`; found [R, TOKEN] may be UNDECIDED. work, keys and held have a row for each thread."""
+    """See `define_choose`; found [R, TOKEN] may be UNDECIDED, or DEEPER: `choose_deep` may know.
+
+    work, keys and held have a row for each thread.
+    """
     count, size = rows.shape
     blocks = (size + BLOCK - 1) // BLOCK
     threads = work.shape[0]
@@ -155,7 +163,8 @@ def choose(
                 values[r, tops + 1], values[r, tops + 2] = top, mass_of(lanes, 1.0, top)
                 if not sure:
                     continue
-            raw_peaks[:] = peaks
+            for block in range(blocks):
+                raw_peaks[block] = peaks[block]
             extras = end - first_name
             changed, rest = keys[t, :extras], keys[t, extras:]
             for j in range(extras):
@@ -166,15 +175,20 @@ def choose(
             token, kept = _decide(
                 lanes, peaks, names[first_name:end], changed, program, numbers, rules, least, us[r], rest, held[t]
             )
-            if token == UNDECIDED:
-                token, kept = _decide_deep(
-                    lanes, peaks, names[first_name:end], changed, program, numbers, rules, least, us[r], rest, held[t]
-                )
             found[r, KEPT] = kept
             if token >= 0 and tops >= 0:
-                found[r, ABOVE], found[r, EQUAL] = _rank_of(row, raw_peaks, token, top)
+                found[r, ABOVE], found[r, EQUAL] = rank_of(row, raw_peaks, token, top)
                 token = token if found[r, EQUAL] else UNDECIDED
             found[r, TOKEN] = token
+
+
+@helper
+def _alone(changed: Floats, warm: float, level: float, lowest: float) -> bool:
+    """Whether T makes no other logit, of those that are not listed, equal to the last that is."""
+    others = 0
+    for j in range(changed.size):
+        others += int(changed[j] / warm == level and changed[j] != lowest)
+    return warm == 1.0 or (others == 0 and (abs(level) > 1e-290 or (level == 0.0 and warm < 1e100)))
 
 
 @helper
@@ -188,7 +202,7 @@ def _decide(
     lanes: F32, peaks: F32, names: Ids, changed: Floats, program: Ids, numbers: Floats, rules: Ids, least: int,
     u: float, keys: Floats, held: Ids,
 ) -> tuple[int, int]:  # fmt: skip
-    """(token or UNDECIDED, how many were kept) of one row whose extras are taken out of the lanes."""
+    """(token, UNDECIDED or DEEPER; how many were kept) of one row whose extras are taken out of the lanes."""
     ranks = wanted(program, numbers)
     blocks, extras = peaks.size, changed.size
     values = keys[blocks + extras :]
@@ -197,7 +211,7 @@ def _decide(
         listed = best(lanes, peaks, names, changed, extras, ranks, keys, held, values)
         if listed == 0:
             return UNDECIDED, 0
-    warm = 1.0  # the temperature so far
+    warm, lowest = 1.0, np.inf  # the temperature so far, and the last listed logit before it
     n, whole = listed, listed < ranks  # tokens kept, of those listed; whether no others are
     cut = False  # whether a step has cut; not whole: somewhere beyond the list
     for p in range(program.size):
@@ -206,6 +220,7 @@ def _decide(
             continue
         if step == TEMPERATURE:
             warm = numbers[TEMPERATURE]
+            lowest = values[n - 1] if n else lowest
             for i in range(n):
                 values[i] /= warm
             if n and not abs(values[0]) < 1e300:
@@ -213,57 +228,32 @@ def _decide(
             continue
         stay = reach(step, values, n, whole, cut, lanes, changed, warm, numbers, rules, least)
         if stay < 0:
-            return UNDECIDED, 0
+            return (UNDECIDED if whole else DEEPER), 0
+        if stay == n and not whole and rules[step] & TIES:  # a tie at its end may reach into the list
+            return DEEPER, 0
         cut = cut or stay < n or not whole
         if stay < n:
-            tied = values[stay - 1] == values[stay]
-            if tied and (rules[step] & TIES or held[stay - 1] > held[stay]):  # the latter: T has made them equal
-                return UNDECIDED, 0
+            if values[stay - 1] == values[stay]:
+                first_tied, last_tied = stay - 1, stay
+                while first_tied > 0 and values[first_tied - 1] == values[stay]:
+                    first_tied -= 1
+                while last_tied + 1 < n and values[last_tied + 1] == values[stay]:
+                    last_tied += 1
+                if last_tied + 1 == n and not whole and not _alone(changed, warm, values[stay], lowest):
+                    return UNDECIDED, 0
+                if rules[step] & TIES or not ascends(held, first_tied, last_tied):
+                    return UNDECIDED, 0
             n, whole = stay, True
     if whole:
         return draw_few(held, values, n, u), n
-    return UNDECIDED, 0
+    if cut:
+        return DEEPER, 0
+    token = draw_all(lanes, names, changed, warm, top_of(peaks, changed), NOT_CUT, u, keys)
+    return token, count_kept(lanes, names, changed, NOT_CUT)
 
 
 @helper
-def _decide_deep(
-    lanes: F32, peaks: F32, names: Ids, changed: Floats, program: Ids, numbers: Floats, rules: Ids, least: int,
-    u: float, keys: Floats, held: Ids,
-) -> tuple[int, int]:  # fmt: skip
-    """`_decide` where more tokens stay than are listed."""
-    top = -np.inf
-    for block in range(peaks.size):
-        top = max(top, np.float64(peaks[block]))
-    for j in range(changed.size):
-        top = max(top, changed[j])
-    warm, cut = 1.0, (-np.inf, 0)
-    for p in range(program.size):
-        step = program[p]
-        if step <= PRESENCE:
-            continue
-        if step == TEMPERATURE:
-            warm = numbers[TEMPERATURE]
-        if step == GREEDY or least > 1 or not abs(top / warm) < 1e300:
-            return UNDECIDED, 0
-        if step == MIN_P:
-            if rules[MIN_P] & PROBABILITY:
-                return UNDECIDED, 0
-            deeper = below_min_p(top, warm, numbers[LOG_MIN_P])
-            cut = deeper if deeper[0] >= cut[0] else cut
-        elif step != TEMPERATURE:
-            if step == TOP_P and rules[TOP_P] & JOINT and cut[0] > -np.inf:
-                return UNDECIDED, 0
-            cut, sure = deep_cut(
-                step, lanes, names, changed, warm, top, cut, numbers, rules, held, keys[ROOM:], keys[:ROOM]
-            )
-            if not sure:
-                return UNDECIDED, 0
-    token = draw_all(lanes, names, changed, warm, top, cut, u, keys)
-    return token, count_kept(lanes, names, changed, cut)
-
-
-@helper
-def _rank_of(row: F32, peaks: F32, token: int, top: float) -> tuple[int, int]:
+def rank_of(row: F32, peaks: F32, token: int, top: float) -> tuple[int, int]:
     """How many raw logits are greater and how many equal; (0, 0) where rounding levels logprobs of different logits."""
     value, size = row[token], row.size
     exact = np.float64(value)

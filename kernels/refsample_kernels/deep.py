@@ -12,11 +12,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.inverse import Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
+from refsample_kernels.inverse import UNDECIDED, Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import store
-from refsample_kernels.program import DOUBT, GT, TIES, TOP_K, TOP_P, keeps
-from refsample_kernels.rank import rank_pairs
+from refsample_kernels.program import DOUBT, GT, SURE, TIES, TOP_K, TOP_P, doubt_of, keeps
+from refsample_kernels.rank import ascends, rank_pairs
 from refsample_kernels.truncate import ROUNDING
 from refsample_kernels.wides import exp_over, store_wide
 
@@ -31,15 +31,26 @@ ROOM = 4 * BUCKETS
 
 
 @helper
-def below_min_p(top: float, warm: float, log_share: float) -> Cut:
-    """The cut of min_p in the form of logits: the largest float64 whose quotient by `warm` is below the threshold."""
+def below_min_p(top: float, warm: float, log_share: float) -> tuple[Cut, bool]:
+    """The cut of min_p in the form of logits, and whether it was found: the largest float64 whose quotient by `warm` is
+    below the threshold."""
     edge = top / warm + (log_share - ROUNDING)
     value = edge * warm
-    while value / warm >= edge:
-        value = np.nextafter(value, -np.inf)
-    while np.nextafter(value, np.inf) / warm < edge:
-        value = np.nextafter(value, np.inf)
-    return value, 0
+    for _ in range(8):
+        if value / warm >= edge:
+            value = np.nextafter(value, -np.inf)
+    for _ in range(8):
+        if np.nextafter(value, np.inf) / warm < edge:
+            value = np.nextafter(value, np.inf)
+    return (value, 0), value / warm < edge <= np.nextafter(value, np.inf) / warm
+
+
+@helper
+def deeper_of(old: Cut, new: Cut) -> Cut:
+    """Of two cuts the one that leaves less."""
+    if new[0] > old[0] or (new[0] == old[0] and new[1] < old[1]):
+        return new
+    return old
 
 
 @helper
@@ -48,9 +59,10 @@ def deep_cut(
     ids: Ids, values: Floats, room: Floats,
 ) -> tuple[Cut, bool]:  # fmt: skip
     """The cut of top_k or top_p among what `cut` has left, and whether it is sure."""
+    size = lanes.size
     peak, counting, gt = top / warm, step == TOP_K, (rules[TOP_P] & GT) > 0
     total = 1.0 if counting else kept_mass(lanes, 0, lanes.size, names, changed, warm, peak, cut)
-    goal, slack = numbers[step] * total, -0.5 if counting else DOUBT * total
+    goal, slack = numbers[step] * total, -0.5 if counting else doubt_of(size) * total
     least, most, above = -np.inf, np.inf, 0.0
     low, high = 0.0, DEEPEST
     for _ in range(16):
@@ -65,44 +77,62 @@ def deep_cut(
         least, most = room[2 * BUCKETS + bucket], room[3 * BUCKETS + bucket]
         if least == most:
             weight = 1.0 if counting else math.exp(most / warm - peak)
-            stay = _of_equal(found, above, weight, total, numbers[step], counting, gt)
+            stay = _of_equal(found, above, weight, total, numbers[step], counting, gt, size)
             if stay < 0 or (0 < stay < found and rules[step] & TIES):
                 return cut, False
-            return _cut_equal(most, stay, found, lanes, names, changed), True
+            return deeper_of(cut, _cut_equal(most, stay, found, lanes, names, changed)), True
         if found <= FEW:
             _collect(lanes, names, changed, cut, least, most, ids, values)
             rank_pairs(ids, values, found, found)
             for i in range(found):
-                stays = _stays(above, total, numbers[step], counting, gt)
+                stays = _stays(above, total, numbers[step], counting, gt, size)
                 if stays < 0:
                     return cut, False
                 if stays == 0:
-                    level = i > 0 and values[i - 1] / warm == values[i] / warm
-                    plain = not level or (values[i - 1] == values[i] and not rules[step] & TIES)
-                    return (values[i], ids[i]), plain
+                    plain = _is_plain(ids, values, i, found, warm, (rules[step] & TIES) > 0)
+                    return deeper_of(cut, (values[i], ids[i])), plain
                 above += 1.0 if counting else math.exp(values[i] / warm - peak)
-            return (np.nextafter(least, -np.inf), 0), True
+            after = _stays(above, total, numbers[step], counting, gt, size)  # the first of the next bucket
+            return deeper_of(cut, (np.nextafter(least, -np.inf), 0)), after == 0
         low, high = peak - most / warm, peak - least / warm
-        if not low < high:  # different logits that T has made equal
+        if not 1e-290 < high - low < 1e290:  # different logits that T has made equal, or a quotient that is no number
             break
     return cut, False
 
 
 @helper
-def _stays(above: float, total: float, goal: float, counting: bool, gt: bool) -> int:
+def _stays(above: float, total: float, goal: float, counting: bool, gt: bool, size: int) -> int:
     """1, 0 or UNDECIDED for a token with so much above it."""
-    return int(above < goal) if counting else keeps(above / total, goal, gt)
+    return int(above < goal) if counting else keeps(above / total, goal, gt, -1.0, doubt_of(size))
 
 
 @helper
-def _of_equal(found: int, above: float, weight: float, total: float, goal: float, counting: bool, gt: bool) -> int:
-    """How many of equal tokens stay; UNDECIDED where rounding would decide."""
+def _of_equal(
+    found: int, above: float, weight: float, total: float, goal: float, counting: bool, gt: bool, size: int
+) -> int:
+    """How many of equal tokens stay; UNDECIDED where rounding would decide. Whole numbers add up without any."""
     near = int((goal * total - above) / weight)
-    for n in range(max(0, near - 2), min(found, near + 4)):
-        stays = _stays(above + n * weight, total, goal, counting, gt)
+    for n in range(max(0, near - 2), min(found, near + 4) + 1):
+        mass = above + n * weight
+        exact = above == 0.0 and weight == 1.0 and total == found
+        stays = keeps(mass / total, goal, gt, SURE, DOUBT) if exact else _stays(mass, total, goal, counting, gt, size)
         if stays != 1:
-            return n if stays == 0 else -1
-    return found
+            return n if stays == 0 else UNDECIDED
+    return UNDECIDED  # what comes after them may stay too
+
+
+@helper
+def _is_plain(ids: Ids, values: Floats, i: int, found: int, warm: float, ties: bool) -> bool:
+    """Whether the order around place i, the first that is dropped, is that of ids where T makes logits equal."""
+    level = values[i] / warm
+    if i == 0 or values[i - 1] / warm != level:
+        return True
+    first_tied, last_tied = i - 1, i
+    while first_tied > 0 and values[first_tied - 1] / warm == level:
+        first_tied -= 1
+    while last_tied + 1 < found and values[last_tied + 1] / warm == level:
+        last_tied += 1
+    return not ties and ascends(ids, first_tied, last_tied)
 
 
 @helper
@@ -130,9 +160,9 @@ def _sort_in(
     depths: tuple[float, float], counting: bool, room: Floats,
 ) -> None:  # fmt: skip
     """Fill `room` from the kept tokens whose logits lie in the window; its depths are told apart."""
-    room[: 2 * BUCKETS] = 0.0
-    room[2 * BUCKETS : 3 * BUCKETS] = np.inf
-    room[3 * BUCKETS : 4 * BUCKETS] = -np.inf
+    for i in range(BUCKETS):
+        room[i] = room[BUCKETS + i] = 0.0
+        room[2 * BUCKETS + i], room[3 * BUCKETS + i] = np.inf, -np.inf
     low = low_of(cut)
     end, scale = ties_end(cut, low), BUCKETS / (depths[1] - depths[0])
     weights, held = np.empty(16), np.empty(16, np.float32)

@@ -31,9 +31,13 @@ Ids = NDArray[np.int64]
 Cut = tuple[float, int]
 """The first token of the ranking that is dropped: its logit (before temperature) and id."""
 
-UNDECIDED = -1
+UNDECIDED, DEEPER = -1, -2
+NOT_CUT = (-np.inf, 0)
+"""Below everything that is finite."""
 DRAWN = 4e-11
-"""A draw nearer than this share of the mass to the end of a token's is undecided."""
+"""A draw nearer than this share of the mass to the end of a token's is undecided; for a large vocabulary farther."""
+LARGEST = 3.4028234663852886e38
+"""The largest float32."""
 
 
 @helper
@@ -73,10 +77,29 @@ def draw_few(ids: Ids, values: Floats, n: int, u: float) -> int:
 
 
 @helper
+def top_of(peaks: F32, changed: Floats) -> float:
+    """The largest logit of a row."""
+    top = -np.inf
+    for block in range(peaks.size):
+        top = max(top, np.float64(peaks[block]))
+    for j in range(changed.size):
+        top = max(top, changed[j])
+    return top
+
+
+@helper
 def low_of(cut: Cut) -> np.float32:
     """The largest float32 that is not above the logit of a cut."""
-    near = np.float32(cut[0])
-    return np.nextafter(near, np.float32(-np.inf)) if np.float64(near) > cut[0] else near
+    return floor32(cut[0])
+
+
+@helper
+def floor32(value: float) -> np.float32:
+    """The largest float32 that is not above a float64."""
+    if abs(value) > LARGEST:
+        return np.float32(LARGEST if value > 0.0 else -np.inf)
+    near = np.float32(value)
+    return np.nextafter(near, np.float32(-np.inf)) if np.float64(near) > value else near
 
 
 @helper
@@ -128,22 +151,24 @@ def draw_all(
     for j in range(changed.size):
         if is_kept(changed[j], names[j], cut):
             masses[names[j] // BLOCK] += math.exp(changed[j] / warm - peak)
-    mass = masses[:blocks].sum()
+    mass = 0.0
+    for block in range(blocks):
+        mass += masses[block]
     goal, passed, block = u * mass, 0.0, 0
     while block + 1 < blocks and passed + masses[block] <= goal:
         passed += masses[block]
         block += 1
-    weights = masses[blocks : blocks + BLOCK]
     for i in range(BLOCK):
         value = np.float64(lanes[block * BLOCK + i])
-        weights[i] = math.exp(value / warm - peak) if is_kept(value, block * BLOCK + i, cut) else 0.0
+        masses[blocks + i] = math.exp(value / warm - peak) if is_kept(value, block * BLOCK + i, cut) else 0.0
     for j in range(changed.size):
         if names[j] // BLOCK == block and is_kept(changed[j], names[j], cut):
-            weights[names[j] % BLOCK] = math.exp(changed[j] / warm - peak)
+            masses[blocks + names[j] % BLOCK] = math.exp(changed[j] / warm - peak)
     for i in range(BLOCK):
-        before, passed = passed, passed + weights[i]
+        before, passed = passed, passed + masses[blocks + i]
         if passed > goal:
-            sure = passed - goal > DRAWN * mass and (goal - before > DRAWN * mass or before == 0.0)
+            near = max(DRAWN, lanes.size * 2.0**-51) * mass
+            sure = passed - goal > near and (goal - before > near or before == 0.0)
             return block * BLOCK + i if sure else UNDECIDED
     return UNDECIDED
 

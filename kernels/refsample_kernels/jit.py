@@ -7,7 +7,8 @@ the first kernel is compiled.
 
 Kernels are compiled without fastmath: the order of every sum is the order of the source, so a kernel gives the same
 bits compiled serially or in parallel. They are the same on every machine too: what kernels compute with are single
-operations that IEEE 754 rounds exactly, exponentials made of them (see `lanes`), and no function of a C library.
+operations that IEEE 754 rounds exactly, and exponentials made of them (see `lanes`, `wides`). Only `choose` asks the C
+library for exponentials, of few tokens, and takes no decision that an error of theirs could turn.
 """
 
 from __future__ import annotations

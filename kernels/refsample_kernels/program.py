@@ -27,7 +27,8 @@ compares probabilities; the frequency penalty is of the share."""
 MOST, PROBE = 256, 128
 """Ranks that are listed: at most for top_k, and for a top_p or min_p without one. What reaches deeper is `deep`'s."""
 SURE, DOUBT = 2e-13, 1e-11
-"""How far two sums of one mass may lie apart: a share nearer to p than SURE is at p, nearer than DOUBT undecided."""
+"""How far two sums of one mass may lie apart: a share of a few tokens that is nearer to p than SURE is at p, any share
+that is nearer than DOUBT undecided (`doubt_of`: for a large vocabulary farther)."""
 
 
 @helper
@@ -35,7 +36,9 @@ def adjust(
     changed: Floats, bias: Floats, repeats: Ids, counts: Ids, program: Ids, numbers: Floats, rules: Ids
 ) -> None:
     """The steps that change single logits, on changed [K]; the same operations as in `penalties`."""
-    tokens = max(1, counts.sum())
+    tokens = 0
+    for j in range(counts.size):
+        tokens += counts[j]
     for j in range(changed.size):
         value = changed[j]
         if bias[j] == -np.inf:
@@ -96,7 +99,7 @@ def reach(
             mass += math.exp(changed[j] / warm - values[0])
     above = 0.0
     for i in range(n):
-        stays = keeps(above / mass, numbers[TOP_P], (rules[TOP_P] & GT) > 0)
+        stays = keeps(above / mass, numbers[TOP_P], (rules[TOP_P] & GT) > 0, SURE, doubt_of(lanes.size))
         if stays < 0:
             return UNDECIDED
         if stays == 0 and i >= least:
@@ -106,9 +109,18 @@ def reach(
 
 
 @helper
-def keeps(share: float, p: float, gt: bool) -> int:
-    """Whether top_p keeps a token with such a share of the mass above it: 1, 0, or UNDECIDED where rounding decides."""
-    if SURE < abs(share - p) < DOUBT:
+def doubt_of(size: int) -> float:
+    """How far running sums of so many numbers may lie apart."""
+    return max(DOUBT, size * 2.0**-51)
+
+
+@helper
+def keeps(share: float, p: float, gt: bool, sure: float, doubt: float) -> int:
+    """Whether top_p keeps a token with such a share of the mass above it: 1, 0, or UNDECIDED where rounding decides.
+
+    Nearer than `sure` the share is at p.
+    """
+    if sure < abs(share - p) < doubt:
         return UNDECIDED
     return int(share <= p + ROUNDING) if gt else int(share < p - ROUNDING)
 

@@ -117,6 +117,8 @@ def best(
 @helper
 def _below(edge: float) -> Any:
     """A float32 below a float64, near to it: what is not greater than that is not at the edge either."""
+    if abs(edge) > 3e38:
+        return np.float32(3e38 if edge > 0.0 else -np.inf)
     return np.float32(edge - abs(edge) * 2.0**-22 - 1e-37)
 
 
@@ -178,6 +180,15 @@ def rank_pairs(ids: Ids, values: Floats, n: int, count: int) -> None:
             ids[i], values[i] = ids[i - 1], values[i - 1]
             i -= 1
         ids[i], values[i] = name, value
+
+
+@helper
+def ascends(ids: Ids, start: int, last: int) -> bool:
+    """Whether ids[start..last] grow: equal values that only a temperature has made equal may be in another order."""
+    falls = 0
+    for i in range(start, last):
+        falls += int(ids[i] > ids[i + 1])
+    return falls == 0
 
 
 @helper

@@ -54,7 +54,7 @@ def row_mass(row: F32, out: Floats) -> None:
 
 
 def row_log_softmax(row: NDArray[np.floating]) -> Floats:
-    """`log_softmax` of a row [V] as a model gives it: for float32 the bits are the same on every machine."""
+    """`log_softmax` of a row [V] as a model gives it: for float32 the mass has the same bits on every machine."""
     if row.dtype != np.float32:
         return log_softmax(row.astype(np.float64))
     held, out = np.ascontiguousarray(row), np.empty(1)

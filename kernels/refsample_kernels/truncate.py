@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 ROUNDING = 1e-12
 """Masses, and logits at the threshold of min_p, closer than this are equal: sums in float64 err by about as much."""
 HIGHEST = 690.0
-"""e to this, times any number of tokens, is finite: a base that lies farther above the maximum counts as this far."""
+"""e to this, times any number of tokens, is finite: what lies farther above the maximum counts as this far."""
 HEAD = 2048
 """top_p looks for its cut among this many best tokens before it sorts them all."""
 
@@ -46,19 +46,19 @@ def keep_greedy(logits: Floats) -> Mask:
     return kept
 
 
-def keep_top_p(logits: Floats, p: float, rule: str, ties: str, least: int = 1, total: float | None = None) -> Mask:
+def keep_top_p(logits: Floats, p: float, rule: str, ties: str, least: int = 1, whole: float | None = None) -> Mask:
     """Tokens above which the mass is < p (rule "ge") or <= p ("gt"), but at least `least`.
 
-    `total` is ln of the sum of exp that masses are relative to; None: of these logits.
+    `whole` is the mass that shares are relative to (`mass_beside`); None: that of these logits.
     """
-    return keep_ranked(logits, max(least, top_p_count(logits, p, rule, total)), ties)
+    return keep_ranked(logits, max(least, top_p_count(logits, p, rule, whole)), ties)
 
 
-def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None) -> int:
+def top_p_count(logits: Floats, p: float, rule: str, whole: float | None = None) -> int:
     """How many ranks of logits [V] have a mass above them that is < p ("ge") or <= p ("gt"); 0 where p = 0."""
     top = logits.max()
     depths = top - logits[logits > -np.inf]  # [survivors] nats below the maximum
-    whole = float(np.exp(-depths).sum()) if total is None else whole_mass(total, float(top))
+    whole = float(np.exp(-depths).sum()) if whole is None else whole
     if depths.size > 2 * HEAD:
         head = np.sort(np.partition(depths, HEAD)[:HEAD])  # [HEAD]
         above = np.cumsum(np.exp(-head)) / whole
@@ -67,9 +67,10 @@ def top_p_count(logits: Floats, p: float, rule: str, total: float | None = None)
     return _ranks_below(np.cumsum(np.exp(-np.sort(depths))) / whole, p, rule)
 
 
-def whole_mass(total: float, top: float) -> float:
-    """e^(total - top): the mass that shares are relative to, where the maximum weighs 1; held where a float ends."""
-    return math.exp(min(max(total - top, -HIGHEST), HIGHEST))
+def mass_beside(logits: Floats, top: float) -> float:
+    """The mass of logits [V] where one of `top` weighs 1; each is held where a float ends."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.minimum(logits - top, HIGHEST)).sum())
 
 
 def _ranks_below(cumulative: Floats, p: float, rule: str) -> int:

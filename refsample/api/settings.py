@@ -31,6 +31,8 @@ def generation(take: Builder, vocabulary: int | None, grammar: Grammar | None) -
     if max_tokens is not None and min_tokens > max_tokens:
         raise take.error("min_tokens", f"must not exceed {take.name('max_tokens')} ({max_tokens})")
     sampling = {name: take.get(name) for name in _SAMPLING if take.get(name) is not None}
+    for index, run in enumerate(sampling.get("dry_sequence_breakers", ())):
+        checked_ids(take, f"{take.name('dry_sequence_breakers')}[{index}]", run, vocabulary)
     keeps, shows = take.get("include_stop_str_in_output"), take.get("skip_special_tokens")
     ignore_eos = bool(take.get("ignore_eos"))
     # One page says that what is ignored is "the stop sequence": read so, nothing but the limit ends the text (C32).

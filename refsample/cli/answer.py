@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refsample.cli.terminal import choice_tokens, note, say, show
+from refsample.errors import RefsampleError
 from refsample.render import wants_colour
 
 
@@ -48,6 +49,10 @@ def print_stream(chunks: Iterable[Mapping[str, Any]], *, interruptible: bool = F
         if not interruptible:
             raise
         stopped = True
+    except RefsampleError:
+        if text and not text.endswith("\n"):
+            say("\n")  # what went wrong stands on a line of its own
+        raise
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:

@@ -146,7 +146,7 @@ class Oracle:
     def both_logits(self, ids: tuple[int, ...], path: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw logits [T + 1, V] along a path after `ids`, of the reference and of its twin."""
         whole, start = (*ids, *path), len(ids) - 1
-        return self.all_logits(whole, HONEST)[start:], self.all_logits(whole, TWIN)[start:]
+        return self.all_logits(whole, HONEST)[start:].copy(), self.all_logits(whole, TWIN)[start:].copy()
 
     def path(self, ids: tuple[int, ...], length: int, values: Mapping[str, Any]) -> list[int]:
         """The reference's greedy tokens after `ids`, at most `length`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 RESERVED = 256
 """Places kept free in a fresh cache; it grows when an answer gets longer."""
+ASK: Literal["ask"] = "ask"
 FEW = 32
 """Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
 
@@ -192,9 +193,8 @@ class Work:
     def take(self, rows: Sequence[NDArray[np.float32]]) -> Iterator[TokenEvent]:
         """The next tokens of the choices that gave `segments`, from its logits [T, V] at each of its new ids."""
         us = self._next_uniforms(self._at_turn)
-        known = self._side_by_side(rows, us)
         ended: set[int] = set()
-        for choice, u, logits, chosen in zip(self._at_turn, us, rows, known, strict=True):
+        for choice, u, logits, chosen in zip(self._at_turn, us, rows, self._side_by_side(rows, us), strict=True):
             done = yield from self._continue(choice, u, logits, chosen)
             if done:
                 ended.add(id(choice))
@@ -203,12 +203,12 @@ class Work:
 
     def _side_by_side(
         self, rows: Sequence[NDArray[np.float32]], us: NDArray[np.float64]
-    ) -> Sequence[Chosen | None]:
-        """What the quick way says of one row for each choice at its turn; None where it says nothing."""
+    ) -> Sequence[Chosen | Literal["ask"] | None]:
+        """What the quick way says of one row for each choice at its turn; ASK where they cannot be asked together."""
         choices = self._at_turn
         block = together(rows) if len(rows) > 1 else None
         if block is None or len({len(choice.output) < self.params.min_tokens for choice in choices}) > 1:
-            return [None] * len(choices)
+            return [ASK] * len(choices)
         return self._quickly(choices, block, us)
 
     def _quickly(
@@ -244,11 +244,11 @@ class Work:
         return np.array([self._uniforms([choice.index], len(choice.output))[0] for choice in choices])
 
     def _continue(
-        self, choice: Choice, u: float, logits: NDArray[np.float32], known: Chosen | None
+        self, choice: Choice, u: float, logits: NDArray[np.float32], known: Chosen | Literal["ask"] | None
     ) -> Generator[TokenEvent, None, bool]:
         """One token, and one more for each that was predicted rightly; returns whether the choice has ended.
 
-        `known`: the first of them, where it was worked out beside others.
+        `known`: what the quick way said of the first of them, beside others; ASK: it was not asked.
         """
         fed = _fed(choice)
         cache = choice.cache
@@ -257,8 +257,8 @@ class Work:
         for place, row in enumerate(logits):
             if place:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
-            chosen = known if place == 0 and known else self._quickly([choice], row[None], np.array([u]))[0]
-            if chosen is not None:
+            chosen = self._quickly([choice], row[None], np.array([u]))[0] if place or known == ASK else known
+            if isinstance(chosen, Chosen):
                 token_id, logprobs = chosen.token_id, chosen.logprobs
                 raw = chosen.raw if self.params.ranked else None
             else:

@@ -22,9 +22,9 @@ from refsample.sampling.further import (
     typical_walk,
     xtc_threshold,
 )  # fmt: skip
-from refsample.sampling.standard import top_k_places, top_p_total
+from refsample.sampling.standard import top_k_places, top_p_whole
 from refsample_kernels import thresholds
-from refsample_kernels.softmax import log_softmax, log_total
+from refsample_kernels.softmax import log_softmax
 from refsample_kernels.truncate import ROUNDING, top_p_count
 from refsample_kernels.walks import Walk
 
@@ -91,11 +91,12 @@ def walk_edge(walk: Walk, near: float = NEAR) -> Edge:
     return _joined(main, Edge(0.0, "nat", walk.order[tied]))
 
 
-def _mass_edge(logits: Floats, p: float, least: int, total: float | None, near: float) -> Edge:
+def _mass_edge(logits: Floats, p: float, least: int, whole: float | None, near: float) -> Edge:
     """Ranks whose mass above is about p; the first `least` ranks stay whatever p is."""
     order = np.argsort(-logits, kind="stable")[: np.count_nonzero(logits > -np.inf)]  # [survivors], best first
-    base = log_total(logits) if total is None else total
-    masses = np.exp(logits[order] - base)  # [survivors]
+    with np.errstate(over="ignore"):
+        weights = np.exp(logits[order] - logits[order[0]])  # [survivors]
+    masses = weights / (weights.sum() if whole is None else whole)
     distance = np.abs(np.cumsum(masses)[:-1] - p)[least - 1 :]  # of rank least, least + 1, ...
     if not distance.size:
         return Edge(math.inf, "probability", NOBODY)
@@ -108,9 +109,9 @@ def _joined(main: Edge, other: Edge) -> Edge:
 
 
 def _top_p(before: State, context: Context, near: float) -> Edge:
-    p, rules, total = context.params.top_p, context.semantics, top_p_total(before, context)
-    count = max(rules.min_tokens_to_keep, top_p_count(before.logits, p, rules.top_p_rule, total))
-    mass = _mass_edge(before.logits, p, rules.min_tokens_to_keep, total, near)
+    p, rules, whole = context.params.top_p, context.semantics, top_p_whole(before, context)
+    count = max(rules.min_tokens_to_keep, top_p_count(before.logits, p, rules.top_p_rule, whole))
+    mass = _mass_edge(before.logits, p, rules.min_tokens_to_keep, whole, near)
     return _joined(mass, rank_edge(before.logits, count, near))
 
 

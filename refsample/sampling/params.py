@@ -62,7 +62,8 @@ class SamplingParams:
     dry_sequence_breakers: tuple[tuple[int, ...], ...] = ()
     """Runs of ids that no repeat reaches across; one of a single id is never penalised either."""
     dynatemp_range: float = 0.0
-    """>= 0; 0 is off. The temperature lies in [temperature - range, temperature + range], by the entropy."""
+    """>= 0; 0 is off. The temperature lies in [temperature - range, temperature + range], by the entropy; a temperature
+    of 0 is then its lower end, and not greedy."""
     dynatemp_exponent: float = 1.0
     """> 0, finite: the share of the largest entropy to this power says where in the range."""
     typical_p: float = 1.0

@@ -44,7 +44,7 @@ class Distribution:
     context: Context
     """Parameters, semantics, history and what a grammar allows."""
     row: NDArray[np.floating]
-    """[V] what `logits` were made of, in the type of the model."""
+    """[V] what `logits` were made of, in the type of the model. Read-only."""
 
     @property
     def raw_logprobs(self) -> Floats:
@@ -151,7 +151,7 @@ def decide(
     memory: Memory | None = None,
     steps: tuple[OwnStep, ...] = (),
 ) -> Distribution:
-    """`distribution` for callers that have checked ids and shapes; does not copy float64 logits."""
+    """`distribution` for callers that have checked ids and shapes. It does not copy: the logits are theirs to keep."""
     raw = np.asarray(logits, dtype=np.float64).view()  # [V]; a view, so that the caller's own stays writeable
     top = raw.max()
     if not np.isfinite(top):
@@ -161,10 +161,10 @@ def decide(
     final = _final(raw, context)
     if allowed is not None and semantics.grammar_rule == "redraw":
         final = _redrawn(_final(raw, replace(context, allowed=None)), final, allowed)
-    probs = softmax(final)
-    for array in (probs, raw, final):
+    probs, row = softmax(final), logits.view()
+    for array in (probs, raw, final, row):
         array.flags.writeable = False
-    return Distribution(probs, raw, final, context, logits)
+    return Distribution(probs, raw, final, context, row)
 
 
 def _final(logits: Floats, context: Context) -> Floats:
@@ -282,6 +282,8 @@ def _check_named(params: SamplingParams, size: int) -> None:
     token_ids("logit_bias", tuple(params.logit_bias), size)
     token_ids("allowed_token_ids", params.allowed_token_ids or (), size)
     token_ids("banned_token_ids", params.banned_token_ids, size)
+    for index, run in enumerate(params.dry_sequence_breakers):
+        token_ids(f"dry_sequence_breakers[{index}]", run, size)
 
 
 def _allowed(values: ArrayLike | None, size: int) -> NDArray[np.bool_] | None:

@@ -22,7 +22,8 @@ from refsample.sampling.steps import plan
 from refsample.spec.types import Scope, Semantics
 from refsample_kernels import choose as kernels
 from refsample_kernels import program as codes
-from refsample_kernels.inverse import UNDECIDED
+from refsample_kernels.choose_deep import choose_deep
+from refsample_kernels.inverse import DEEPER, UNDECIDED
 from refsample_kernels.jit import threads
 
 Ids = NDArray[np.int64]
@@ -65,8 +66,9 @@ class Chosen:
 def program(params: SamplingParams, semantics: Semantics, tops: int = -1) -> Program | None:
     """None where a step acts that the kernel does not have, or logprobs are wanted that it does not work out."""
     context = Context(params, semantics)
-    acting = [step for step in plan(context) if step.name != "mask"]
-    kinds = [step.kind == "adjust" for step in acting]
+    steps = plan(context)
+    acting = [step for step in steps if step.name != "mask"]
+    kinds = [step.kind == "adjust" for step in steps]
     if params.allowed_token_ids is not None or any(step.name not in CODES for step in acting):
         return None
     if kinds != sorted(kinds, reverse=True):
@@ -90,8 +92,8 @@ def program(params: SamplingParams, semantics: Semantics, tops: int = -1) -> Pro
         + codes.GT * (semantics.top_p_rule == "gt")
         + codes.JOINT * (semantics.top_p_base == "joint")
     )
-    steps = np.array([CODES[step.name] for step in acting], dtype=np.int64)
-    return Program(context, steps, numbers, rules, semantics.min_tokens_to_keep, tops)
+    numbered = np.array([CODES[step.name] for step in acting], dtype=np.int64)
+    return Program(context, numbered, numbers, rules, semantics.min_tokens_to_keep, tops)
 
 
 class Tally:
@@ -174,7 +176,9 @@ def together(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.float32] | None
     """[R, V] of R arrays [1, V] that lie one behind the other in memory, without a copy; None where they do not."""
     head = rows[0]
     base = head.base
-    if head.dtype != np.float32 or head.ndim != 2 or not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
+    if head.dtype != np.float32 or head.ndim != 2 or not isinstance(base, np.ndarray) or base.dtype != head.dtype:
+        return None
+    if not base.flags.c_contiguous or base.size % head.shape[1]:
         return None
     step, start = head.nbytes, head.ctypes.data
     for place, row in enumerate(rows):
@@ -192,8 +196,8 @@ class Chooser:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._known: tuple[object, int] = (None, 0)
-        """For rows of which shape and type, and for how many names, there is room."""
+        self._known = (0, 0, 0)
+        """For how many rows of which length, and for how many names, there is room."""
 
     def choose(self, rows: NDArray[np.float32], us: Floats, tallies: Sequence[Tally]) -> list[Chosen | None]:
         """A token for each of rows [R, V] with us [R]; None where the definition has to decide.
@@ -212,16 +216,22 @@ class Chooser:
                 np.concatenate([getattr(tally, name)[: tally.size] for tally in tallies])
                 for name in ("names", "bias", "repeats", "counts")
             )
-        if self._known[0] != rows.shape or self._known[1] < most:
-            self._make_room(rows.shape, most)
+        count, size = rows.shape
+        if self._known[0] < count or self._known[1] != size or self._known[2] < most:
+            self._make_room(count, size, most)
         kernels.choose(
             rows, us, starts, names, bias, repeats, counts, program.steps, program.numbers, program.rules,
             program.least, program.tops, self._work, self._keys, self._held, self._found, self._ids, self._values,
         )  # fmt: skip
+        deeper = np.flatnonzero(self._found[: len(rows), kernels.TOKEN] == DEEPER)
+        if deeper.size:
+            choose_deep(
+                rows, deeper, us, starts, names, bias, repeats, counts, program.steps, program.numbers, program.rules,
+                program.least, self._work, self._keys, self._held, self._found,
+            )  # fmt: skip
         return [self._chosen(r, row) for r, row in enumerate(rows)]
 
-    def _make_room(self, shape: tuple[int, ...], extras: int) -> None:
-        count, size = shape
+    def _make_room(self, count: int, size: int, extras: int) -> None:
         tops, extras = max(self.program.tops, 0), 2 * extras + 64
         sides = min(count, threads())
         work, keys, held = kernels.room(size, extras, tops)
@@ -229,7 +239,7 @@ class Chooser:
         self._held = np.zeros((sides, held), dtype=np.int64)
         self._found, self._ids = np.zeros((count, 5), dtype=np.int64), np.zeros((count, tops + 1), dtype=np.int64)
         self._values = np.zeros((count, tops + 3))
-        self._known = shape, extras
+        self._known = count, size, extras
 
     def _chosen(self, r: int, row: NDArray[np.float32]) -> Chosen | None:
         token_id, kept, above, equal, listed = self._found[r].tolist()

@@ -20,7 +20,6 @@ from refsample.sampling.context import (
     seen,
 )  # fmt: skip
 from refsample_kernels import penalties, truncate
-from refsample_kernels.softmax import log_total
 
 
 def _mask(state: State, context: Context) -> Floats:
@@ -99,15 +98,16 @@ def _top_k(state: State, context: Context) -> Floats:
     return cut(state.logits, truncate.keep_ranked(state.logits, top_k_places(context), ties))
 
 
-def top_p_total(state: State, context: Context) -> float | None:
-    """ln of the mass that top_p is relative to; None: what is left before it."""
-    return log_total(state.uncut) if context.semantics.top_p_base == "joint" else None
+def top_p_whole(state: State, context: Context) -> float | None:
+    """The mass that top_p is relative to, where the best that is left weighs 1; None: that of what is left."""
+    joint = context.semantics.top_p_base == "joint"
+    return truncate.mass_beside(state.uncut, float(state.logits.max())) if joint else None
 
 
 def _top_p(state: State, context: Context) -> Floats:
     p, rules = context.params.top_p, context.semantics
-    total = top_p_total(state, context)
-    kept = truncate.keep_top_p(state.logits, p, rules.top_p_rule, rules.top_p_ties, rules.min_tokens_to_keep, total)
+    whole = top_p_whole(state, context)
+    kept = truncate.keep_top_p(state.logits, p, rules.top_p_rule, rules.top_p_ties, rules.min_tokens_to_keep, whole)
     return cut(state.logits, kept)
 
 

@@ -120,6 +120,8 @@ class Semantics:
             raise SpecError(f"penalty_window={self.penalty_window}: positive where a scope is 'window', not negative")
         if self.min_tokens_to_keep < 1:
             raise SpecError(f"min_tokens_to_keep={self.min_tokens_to_keep}: at least 1")
+        if not self.minus_inf < 0.0:
+            raise SpecError(f"minus_inf={self.minus_inf}: below 0, as every logprob is")
         for name in ("temperature_clamp", "greedy_below", "bias_clamp", "top_h_ranks"):
             if not getattr(self, name) >= 0.0:
                 raise SpecError(f"{name}={getattr(self, name)}: not negative")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from refsample_kernels import program as codes
 from refsample_kernels.choose import EQUAL, LISTED, TOKEN, choose, define_choose, room
-from refsample_kernels.inverse import UNDECIDED
+from refsample_kernels.choose_deep import choose_deep, define_choose_deep
+from refsample_kernels.inverse import DEEPER, UNDECIDED
 from refsample_kernels.jit import jit_disabled
 from refsample_kernels.rank import kth_largest
 from refsample_kernels.softmax import define_row_mass, log_softmax, row_log_softmax, row_mass
@@ -53,12 +54,32 @@ def test_choose(size: int, seed: int, u: float, k: int) -> None:
     got, want = answers(2), answers(2)
     choose(*asked, *got)
     define_choose(*asked, *want)
-    sure = got[0][:, TOKEN] != UNDECIDED
+    sure = got[0][:, TOKEN] >= 0
     np.testing.assert_array_equal(got[0][sure, : EQUAL + 1], want[0][sure, : EQUAL + 1])
     for r in np.flatnonzero(sure):
         n = got[0][r, LISTED]
         assert n == want[0][r, LISTED] and got[1][r, :n].tolist() == want[1][r, :n].tolist()
         np.testing.assert_allclose(got[2][r], want[2][r], rtol=1e-15 * size)
+
+
+@given(st.integers(0, 2**32), st.floats(0.0, 1.0, exclude_max=True), st.sampled_from([0.5, 0.9, 0.99]))
+def test_choose_deep(seed: int, u: float, p: float) -> None:
+    """A flat law whose nucleus is most of the vocabulary: `choose` leaves it, this knows, and says what is defined."""
+    size = 300 if jit_disabled() else 2000
+    rows = np.random.default_rng(seed).standard_normal((3, size)).astype(np.float32)
+    numbers = {codes.TEMPERATURE: 3.0, codes.TOP_P: p}
+    asked = given_to(rows, [u, 0.5, 0.2], list(numbers), numbers, [7])
+    got, want = answers(3), answers(3)
+    choose(*asked, *got)
+    deeper = got[0][:, TOKEN] == DEEPER
+    assert deeper.all() or p == 0.5
+    which = np.flatnonzero(deeper)
+    few = [*asked[:11], *asked[12:]]
+    choose_deep(few[0], which, *few[1:], got[0])
+    define_choose_deep(few[0], which, *few[1:], want[0])
+    sure = deeper & (got[0][:, TOKEN] != UNDECIDED)
+    assert not which.size or sure.any()
+    np.testing.assert_array_equal(got[0][sure, : EQUAL + 1], want[0][sure, : EQUAL + 1])
 
 
 def test_choose_by_hand() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refsample_kernels.penalties import FARTHEST, frequency, presence, repetition
-from refsample_kernels.truncate import keep_top_p, top_p_count, whole_mass
+from refsample_kernels.truncate import keep_top_p, mass_beside, top_p_count
 
 LOGITS = np.array([2.0, -1.0, 0.0, -np.inf])
 EVERY = np.arange(4)
@@ -36,10 +36,12 @@ def test_penalties_by_hand() -> None:
 def test_top_p_of_a_base_far_above_keeps_everything(size: int, distance: float) -> None:
     """A joint base may hold a token that was cut and then raised: what is left has no mass worth the name."""
     logits = np.linspace(0.0, -1.0, size)
-    assert top_p_count(logits, 0.5, "ge", distance) == size
-    assert keep_top_p(logits, 0.5, "ge", "low_id", total=distance).all()
+    whole = mass_beside(np.array([distance, *logits]), 0.0)
+    assert top_p_count(logits, 0.5, "ge", whole) == size
+    assert keep_top_p(logits, 0.5, "ge", "low_id", whole=whole).all()
 
 
-def test_whole_mass() -> None:
-    assert whole_mass(np.log(3.0) + 7.0, 7.0) == pytest.approx(3.0, rel=1e-12)
-    assert 0.0 < whole_mass(-1e9, 0.0) < whole_mass(1e9, 0.0) < np.finfo(np.float64).max / 1e6
+def test_mass_beside() -> None:
+    assert mass_beside(np.array([7.0, 7.0, 7.0]), 7.0) == 3.0
+    assert mass_beside(np.array([3e20] * 7), 3e20) == 7.0
+    assert 0.0 < mass_beside(np.array([-600.0]), 0.0) < mass_beside(np.full(9, 1e9), 0.0) < np.finfo(np.float64).max
