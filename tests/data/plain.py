@@ -147,7 +147,7 @@ class Sampler:
         multiplier, base = self.get("dry_multiplier", 0.0), self.get("dry_base", 1.75)
         allowed, last = self.params.get("dry_allowed_length", 2), self.params.get("dry_penalty_last_n", -1)
         ids = [*self.prompt, *self.output]
-        ids = ids if last < 0 else ids[len(ids) - last :] if last else []
+        ids = ids if last < 0 else ids[max(0, len(ids) - last) :]
         breakers = [tuple(run) for run in self.params.get("dry_sequence_breakers", ())]
         if not multiplier or len(ids) <= allowed:
             return logits
