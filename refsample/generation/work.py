@@ -21,6 +21,7 @@ from refsample.generation.draft import Draft, Prediction
 from refsample.generation.prefill import groups, last_rows
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
+from refsample.sampling import quick
 from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
@@ -230,7 +231,8 @@ class Work:
         return chooser.choose(rows, us, tallies)
 
     def _chooser(self, sampling: SamplingParams) -> Chooser | None:
-        if self._constraint is not None or self.params.steps:
+        small = self._model.config.vocab_size < quick.LARGE
+        if small or self._constraint is not None or self.params.steps:
             return None
         ranked = 0 if self.params.ranked else -1
         made = program(sampling, self.semantics, ranked if self.params.logprobs is None else self.params.logprobs)
@@ -259,8 +261,8 @@ class Work:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
             chosen = self._quickly([choice], row[None], np.array([u]))[0] if place or known == ASK else known
             if isinstance(chosen, Chosen):
-                token_id, logprobs = chosen.token_id, chosen.logprobs
-                raw = chosen.raw if self.params.ranked else None
+                token_id, raw = chosen.token_id, chosen.raw if self.params.ranked else None
+                logprobs = None if self.params.logprobs is None else chosen.logprobs
             else:
                 law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
                 token_id = draw(law.probs, u)

@@ -29,6 +29,8 @@ from refsample_kernels.jit import threads
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+LARGE = 8192
+"""Vocabularies below this are left to the definition: it costs less there than the kernel's first compilation."""
 CODES = {
     "logit_bias": codes.BIAS, "repetition": codes.REPETITION, "frequency": codes.FREQUENCY,
     "presence": codes.PRESENCE, "greedy": codes.GREEDY, "temperature": codes.TEMPERATURE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import generate_events
 from refsample.generation.model import Model
 from refsample.generation.sequence import GenerationParams, TokenEvent
+from refsample.sampling import quick
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import distribution, draw
 from refsample.sampling.rng import uniform
@@ -353,3 +355,22 @@ def test_mirostat_remembers_each_choice_by_itself(model: Model) -> None:
             memory = law.memory_after(token_id)
         means.append(memory)
     assert len({memory.mu for memory in means if memory is not None}) == 2
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"temperature": 0.0}, {"top_k": 9, "top_p": 0.8, "repetition_penalty": 1.3, "frequency_penalty": 0.4},
+    {"min_p": 0.02, "presence_penalty": 0.5, "logit_bias": {5: 3.0, 9: -100.0}}, {"typical_p": 0.9},
+], ids=str)  # fmt: skip
+def test_the_quick_way_is_the_definition(model: Model, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several prompts and choices at once, across min_tokens, with logprobs, with a prediction: event for event."""
+    asked = {"sampling": SamplingParams(**{"temperature": 1.3, **more}), "seed": 5, "max_tokens": 12, "min_tokens": 4}
+    guess = tuple(ids_of(run(model, [PROMPT], **asked)[0, 0]))
+    variants: list[dict[str, Any]] = [
+        {}, {"n": 3}, {"n": 3, "logprobs": 3}, {"ranked": True}, {"prediction": guess}, {"prediction": (1, 2, 3)},
+    ]  # fmt: skip
+    for variant in variants:
+        found = []
+        for large in (0, 1 << 30):
+            monkeypatch.setattr(quick, "LARGE", large)
+            found.append(run(model, [PROMPT, (7, 8, 9)], **asked, **variant))
+        assert found[0] == found[1]
