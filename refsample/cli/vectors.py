@@ -101,13 +101,14 @@ def askable(module: ModuleType, one: Vector) -> bool:
 def own_problems(one: Vector) -> tuple[str, ...]:
     """What is wrong with our own answer: law, logprobs at the engine's stage, draws."""
     from refsample.sampling.pipeline import draw
-    from refsample.sampling.vectors import draw_problems, law_problems, logprob_problems, own_law
+    from refsample.sampling.vectors import answer_problems, draw_problems, law_problems, logprob_problems, own_law
 
     law = own_law(one)
     return (
         *law_problems(one, law.probs),
         *logprob_problems(one, law.logprobs()),
         *draw_problems(one, lambda u: draw(law.probs, u)),
+        *answer_problems(one, law),
     )
 
 

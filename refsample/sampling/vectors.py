@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from refsample.errors import SpecError
 from refsample.sampling.context import Memory
+from refsample.sampling.logprobs import rendered, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
 from refsample.sampling.semantics import resolve
@@ -181,6 +182,22 @@ def logprob_problems(one: Vector, values: Floats) -> tuple[str, ...]:
         for token, text in one.expected["logprobs"].items()
         if not np.isclose(values[int(token)], float(text), rtol=1e-9, atol=1e-9)
     )
+
+
+def answer_problems(one: Vector, law: Distribution) -> tuple[str, ...]:
+    """What is wrong with rank, list and shown numbers of drawn tokens."""
+    rules, problems = law.context.semantics, []
+    for told in one.expected.get("answers", ()):
+        found = token_logprobs(law, told["token"], told["n"], rules)
+        listed = [i for i, _ in found.top]
+        if (found.rank, listed) != (told["rank"], told["top"]):
+            wanted = f"rank {told['rank']} and {told['top']}"
+            problems.append(f"token {told['token']}: rank {found.rank} and {listed} instead of {wanted}")
+        values = law.logprobs()
+        shown = {i: repr(rendered(float(values[int(i)]), rules)) for i in told["shown"]}
+        if shown != told["shown"]:
+            problems.append(f"shown: {shown} instead of {told['shown']}")
+    return tuple(problems)
 
 
 def draw_problems(one: Vector, draw: Callable[[float], int]) -> tuple[str, ...]:

@@ -326,7 +326,28 @@ def _parted(engine: str, place: int) -> tuple[list[float], dict[str, Any], list[
     return None
 
 
-FILES = {"pairs": pairs, "order": order, "truncation": truncation, "penalties": penalties,
+def answers() -> list[dict[str, Any]]:
+    """What is told beside a token; worked by hand. Token 3 of (.4, .2, .2, .2), and a token at -inf among the best."""
+    lists = {"vllm": ([3, 0, 1], 4), "tgi": ([0, 1, 2, 3], 2)}  # the drawn one first; with all ties. Else two by id
+    ends = {"reference": "-9999.0", "vllm": "-9999.0", "llamacpp": "-3.4028234663852886e+38",
+            "sglang": "-3.4028234663852886e+38"}  # fmt: skip
+    made = []
+    for engine in ALL:
+        top, rank = lists.get(engine, ([0, 1], 2))
+        told = {"token": 3, "n": 2, "rank": rank, "top": top, "shown": {}}
+        made.append(_told(vector(f"D30/{engine}", "list and rank of a tied token", [30, 31], engine, TIED, {}), told))
+        last = [] if engine == "tgi" else [1]  # what is cut ties with nobody
+        told = {"token": 0, "n": 3, "rank": 1, "top": [0, 2, *last], "shown": {"1": ends.get(engine, "-inf")}}
+        logits = [0.0, -math.inf, -1.0]
+        made.append(_told(vector(f"D37/{engine}", "the stand-in for -inf", [30, 32], engine, logits, {}), told))
+    return made
+
+
+def _told(one: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {**one, "expected": {**one["expected"], "answers": [answer]}}
+
+
+FILES = {"answers": answers, "pairs": pairs, "order": order, "truncation": truncation, "penalties": penalties,
          "temperature": temperature, "edges": edges, "further": further}  # fmt: skip
 
 

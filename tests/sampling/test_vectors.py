@@ -16,7 +16,16 @@ from refsample.errors import ParameterError, SpecError
 from refsample.sampling.logprobs import from_values, rendered
 from refsample.sampling.pipeline import draw
 from refsample.sampling.semantics import resolve
-from refsample.sampling.vectors import Vector, draw_problems, law_problems, logprob_problems, own_law, recipe, vectors
+from refsample.sampling.vectors import (
+    Vector,
+    answer_problems,
+    draw_problems,
+    law_problems,
+    logprob_problems,
+    own_law,
+    recipe,
+    vectors,
+)
 from refsample.spec.load import engines, folder
 from refsample.spec.types import Semantics
 from tests.data import make_vectors
@@ -32,6 +41,7 @@ def test_the_pipeline_meets_them(one: Vector) -> None:
     assert law_problems(one, law.probs) == ()
     assert logprob_problems(one, law.logprobs()) == ()
     assert draw_problems(one, lambda u: draw(law.probs, u)) == ()
+    assert answer_problems(one, law) == ()
     alive = np.flatnonzero(law.support).tolist()
     stated = one.expected["support"]
     count = stated["count"] if isinstance(stated, Mapping) else len(stated)
@@ -176,6 +186,20 @@ def test_decisions_beside_the_law() -> None:
     assert [i for i, _ in from_values(values, 3, 2, resolve("tgi")).top] == [0, 1, 2, 3]
     assert [i for i, _ in from_values(np.array([0.0, -np.inf, -np.inf]), 0, 2, resolve("tgi")).top] == [0]
     assert rendered(-math.inf, rules) == -9999.0 and rendered(-math.inf, resolve("llamacpp")) < -3e38
+
+
+@pytest.mark.parametrize(("rule", "value"), [
+    ("rank_rule", "strict"), ("rank_rule", "ge"), ("top_logprobs_rule", "rank_sorted"), ("minus_inf", -5.0),
+    ("top_logprobs_rule", "ties_expanded"), ("top_logprobs_rule", "sampled_first_cut_n_plus_1"),
+])  # fmt: skip
+def test_other_answers_miss_a_vector(rule: str, value: Any) -> None:
+    """Wherever an engine's own rule is another one."""
+    told = [one for one in ALL if "answers" in one.expected]
+    assert {one.engine for one in told} == set(engines())
+    for engine in engines():
+        turned = resolve(engine, {rule: value})
+        missed = [one for one in told if one.engine == engine and answer_problems(one, own_law(one, turned))]
+        assert bool(missed) == (getattr(resolve(engine), rule) != value)
 
 
 def test_wrong_answers_are_told() -> None:
