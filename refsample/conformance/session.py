@@ -30,7 +30,8 @@ NEUTRAL: Mapping[str, float | int] = {
 """Sent with every request whose law is tested: a server's own defaults are not the API's (sampler-semantics 2.1)."""
 CHOICE_STEPS = (32, 8, 4, 2, 1)
 TOP_LOGPROBS = 5
-
+GREEDY_SEED = 2
+"""Any: no chance is left where temperature 0 is heeded."""
 
 ACTING: Mapping[str, float | int] = {"top_k": 5, "min_p": 0.1, "best_of": 2}
 """Sent where a field's neutral value is refused: a page may have no value for "off"."""
@@ -147,10 +148,12 @@ class Session:
         return {"max_tokens": self.limit(kind, count), "temperature": cold, **least}
 
     def greedily(self, kind: Kind, prompt: str, count: int) -> Answer | None:
-        """The answer without chance and without any other field, asked for once in a run."""
+        """The answer without chance, asked for once in a run; seeded, for an endpoint that draws all the same."""
         key = (kind, prompt, count)
         if key not in self._greedy:
-            self._greedy[key] = self.ask(kind, prompt, **self.greedy(kind, count))[1]
+            seeded = self.target.pages[kind].takes("seed") and "seed" in self.target.fields
+            seed = {"seed": GREEDY_SEED} if seeded else {}
+            self._greedy[key] = self.ask(kind, prompt, **self.greedy(kind, count), **seed)[1]
         return self._greedy[key]
 
     def law_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
