@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 # Before anything imports a hub client or numba: both read their environment once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,6 +27,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("refsample")
+# Nor may examples hang on which of our modules other tests of this process have imported: hypothesis draws numbers that
+# it finds in their sources. It has no setting for that.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 
