@@ -194,10 +194,11 @@ def together(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.float32] | None
 class Chooser:
     """Room for rows of one program; for one thread of Python at a time."""
 
-    __slots__ = ("_found", "_held", "_ids", "_keys", "_known", "_values", "_work", "program")
+    __slots__ = ("_found", "_held", "_ids", "_keys", "_known", "_starts", "_values", "_work", "program")
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._starts = np.zeros(2, dtype=np.int64)
         self._known = (0, 0, 0)
         """For how many rows of which length, and for how many names, there is room."""
 
@@ -210,7 +211,8 @@ class Chooser:
         if len(tallies) == 1:
             one = tallies[0]
             names, bias, repeats, counts = one.names, one.bias, one.repeats, one.counts
-            most, starts = one.size, np.array((0, one.size))
+            most, starts = one.size, self._starts
+            starts[1] = most
         else:
             sizes = [tally.size for tally in tallies]
             most, starts = max(sizes), np.cumsum([0, *sizes])
@@ -225,8 +227,9 @@ class Chooser:
             rows, us, starts, names, bias, repeats, counts, program.steps, program.numbers, program.rules,
             program.least, program.tops, self._work, self._keys, self._held, self._found, self._ids, self._values,
         )  # fmt: skip
-        deeper = np.flatnonzero(self._found[: len(rows), kernels.TOKEN] == DEEPER)
-        if deeper.size:
+        tokens = self._found[:count, kernels.TOKEN].tolist()
+        if DEEPER in tokens:
+            deeper = np.array([r for r, token in enumerate(tokens) if token == DEEPER])
             choose_deep(
                 rows, deeper, us, starts, names, bias, repeats, counts, program.steps, program.numbers, program.rules,
                 program.least, self._work, self._keys, self._held, self._found,
