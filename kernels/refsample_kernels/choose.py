@@ -45,7 +45,7 @@ from refsample_kernels.program import (
     reach,
     wanted,
 )
-from refsample_kernels.rank import BLOCK, ascends, best, fill, remove
+from refsample_kernels.rank import BLOCK, ascends, best, fill, take_out
 from refsample_kernels.topn import top_n
 from refsample_kernels.wides import at_least, greater
 
@@ -163,13 +163,8 @@ def choose(
                 values[r, tops + 1], values[r, tops + 2] = top, mass_of(lanes, 1.0, top)
                 if not sure:
                     continue
-            for block in range(blocks):
-                raw_peaks[block] = peaks[block]
-            extras = end - first_name
-            changed, rest = keys[t, :extras], keys[t, extras:]
-            for j in range(extras):
-                changed[j] = row[names[first_name + j]]
-                remove(lanes, peaks, names[first_name + j])
+            changed, rest = keys[t, : end - first_name], keys[t, end - first_name :]
+            take_out(row, lanes, peaks, raw_peaks, names[first_name:end], changed)
             adjust(changed, bias[first_name:end], repeats[first_name:end], counts[first_name:end], program, numbers,
                     rules)  # fmt: skip
             token, kept = _decide(

@@ -20,7 +20,7 @@ from refsample_kernels.program import (
     TOP_P,
     adjust,
 )
-from refsample_kernels.rank import BLOCK, fill, remove
+from refsample_kernels.rank import BLOCK, fill, take_out
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -57,13 +57,8 @@ def choose_deep(
             r = which[n]
             row, first_name, end = rows[r], starts[r], starts[r + 1]
             top = np.float64(fill(row, lanes, peaks))
-            for block in range(blocks):
-                raw_peaks[block] = peaks[block]
-            extras = end - first_name
-            changed, rest = keys[t, :extras], keys[t, extras:]
-            for j in range(extras):
-                changed[j] = row[names[first_name + j]]
-                remove(lanes, peaks, names[first_name + j])
+            changed, rest = keys[t, : end - first_name], keys[t, end - first_name :]
+            take_out(row, lanes, peaks, raw_peaks, names[first_name:end], changed)
             adjust(changed, bias[first_name:end], repeats[first_name:end], counts[first_name:end], program, numbers,
                     rules)  # fmt: skip
             token, kept = _decide_deep(

@@ -55,6 +55,16 @@ def remove(work: F32, peaks: F32, i: int) -> None:
 
 
 @helper
+def take_out(row: F32, work: F32, peaks: F32, raw_peaks: F32, names: Ids, changed: Floats) -> None:
+    """Keep the maxima of the blocks as they are, and put the logits of `names` into `changed` instead of the lanes."""
+    for block in range(peaks.size):
+        raw_peaks[block] = peaks[block]
+    for j in range(names.size):
+        changed[j] = row[names[j]]
+        remove(work, peaks, names[j])
+
+
+@helper
 def kth_largest(values: Floats, n: int, k: int) -> float:
     """The k-th largest of values[:n], 1 <= k <= n, which it reorders. Pivots are drawn: no order is the worst."""
     low, high, drawn = 0, n - 1, 1
