@@ -13,12 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.model.weights import Layer, Projection, Weights
-from refsample_kernels.activation import define_silu_gate, silu_gate
+from refsample.model.families import Activation
+from refsample.model.weights import Mixture, Norm, Projection, Weights
+from refsample_kernels.activation import (
+    define_gelu,
+    define_gelu_tanh,
+    define_silu,
+    define_soft_cap,
+    gelu,
+    gelu_tanh,
+    silu,
+    soft_cap,
+)
 from refsample_kernels.attention import attention, attention_bf16, define_attention
 from refsample_kernels.lanes import to_bf16, widen
 from refsample_kernels.linear import define_linear, linear
-from refsample_kernels.norm import define_rms_norm, rms_norm
+from refsample_kernels.moe import define_route, route
+from refsample_kernels.norm import define_layer_norm, define_rms_norm, layer_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
 
 Array = NDArray[Any]
@@ -38,15 +49,23 @@ class Arithmetic:
     """The same for the factors of an adapter, which no emulation rounds: what they add is rounded with the sum alone,
     as PEFT does, whose factors stay float32 beside a base in bfloat16 or 4 bits."""
     rms_norm: Callable[[Array, Array, float, Array], None]
-    """(x [N, C], weight [C], eps, out [N, C])"""
+    """(x [N, C], weight [C], eps, out [N, C]), rounded before the weight and after it."""
+    rms_norm_once: Callable[[Array, Array, float, Array], None]
+    """The same, rounded after the weight alone."""
+    layer_norm: Callable[[Array, Array, Array, float, Array], None]
+    """(x [N, C], weight [C], bias [C] or [0], eps, out [N, C])"""
     rotate: Callable[[Array, Array, Array, Array], None]
-    """(x [T, H, D], cos [T, D/2], sin [T, D/2], out [T, H, D])"""
-    silu_gate: Callable[[Array, Array, Array], None]
-    """(gate [N, F], up [N, F], out [N, F])"""
-    attention: Callable[[Array, Array, Array, int, float, Array], None]
-    """(q [T, H, D], keys [K, D, S], values [K, S, D], start, scale, out [T, H, D])"""
+    """(x [T, H, D], cos [T, R/2], sin [T, R/2], out [T, H, D])"""
+    activations: Mapping[Activation, Callable[[Array, Array], None]]
+    """(x [N, F], out [N, F])"""
+    attention: Callable[[Array, Array, Array, int, float, int, float, Array], None]
+    """(q [T, H, D], keys [K, D, S], values [K, S, D], start, scale, window or 0, cap or 0, out [T, H, D])"""
+    route: Callable[[Array, bool, Array, Array], None]
+    """(logits [N, E], normalise, chosen [N, k], shares [N, k])"""
+    soft_cap: Callable[[Array, float, Array], None]
+    """(x [N, V], cap, out [N, V])"""
     settle: Callable[[Array], Array]
-    """Rounds embeddings and residual sums to what the arithmetic can hold."""
+    """Rounds embeddings, sums and products by a number to what the arithmetic can hold."""
 
 
 def _as_is(value: Any) -> Any:
@@ -59,24 +78,30 @@ def map_weights(
     vector: Callable[[Array], Array],
     outer: Callable[[Array], Array] | None = None,
 ) -> Weights:
-    """Every matrix and every vector (norms, biases) put through a function; `outer`, where given, takes embedding and
-    head instead of `matrix`. A tied head stays tied."""
-
-    def projection(p: Projection) -> Projection:
-        return Projection(matrix(p.weight), vector(p.bias))
-
-    layers = []
-    for layer in weights.layers:
-        parts = {f.name: getattr(layer, f.name) for f in fields(Layer)}
-        made: dict[str, Any] = {}
-        for name, part in parts.items():
-            made[name] = projection(part) if isinstance(part, Projection) else vector(part)
-        layers.append(Layer(**made))
+    """Every matrix and every vector (norms, biases) put through a function; `outer`, where given, takes embedding,
+    positions, head and routers instead of `matrix`. A tied head stays tied."""
     outer = outer or matrix
+
+    def mapped(part: Any, matrix: Callable[[Array], Array] = matrix) -> Any:
+        if part is None:
+            return None
+        if isinstance(part, Projection):
+            return Projection(matrix(part.weight), vector(part.bias))
+        if isinstance(part, Norm):
+            return Norm(vector(part.weight), vector(part.bias))
+        if isinstance(part, Mixture):
+            return Mixture(mapped(part.router, outer), tuple(mapped(expert) for expert in part.experts))
+        return type(part)(**{f.name: mapped(getattr(part, f.name)) for f in fields(part)})
+
     embedding = outer(weights.embedding)
     tied = weights.head.weight is weights.embedding
-    head = Projection(embedding if tied else outer(weights.head.weight), vector(weights.head.bias))
-    return Weights(embedding, tuple(layers), vector(weights.final_norm), head)
+    return Weights(
+        embedding=embedding,
+        layers=tuple(mapped(layer) for layer in weights.layers),
+        final_norm=mapped(weights.final_norm),
+        head=Projection(embedding if tied else outer(weights.head.weight), vector(weights.head.bias)),
+        positions=None if weights.positions is None else outer(weights.positions),
+    )
 
 
 def _float64(weights: Weights) -> Weights:
@@ -129,9 +154,13 @@ FLOAT32 = Arithmetic(
     linear=linear,
     low_rank=linear,
     rms_norm=rms_norm,
+    rms_norm_once=rms_norm,
+    layer_norm=layer_norm,
     rotate=rotate,
-    silu_gate=silu_gate,
+    activations={"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh},
     attention=attention,
+    route=route,
+    soft_cap=soft_cap,
     settle=_as_is,
 )
 
@@ -142,9 +171,13 @@ FLOAT64 = Arithmetic(
     linear=define_linear,
     low_rank=define_linear,
     rms_norm=define_rms_norm,
+    rms_norm_once=define_rms_norm,
+    layer_norm=define_layer_norm,
     rotate=define_rotate,
-    silu_gate=define_silu_gate,
+    activations={"silu": define_silu, "gelu": define_gelu, "gelu_tanh": define_gelu_tanh},
     attention=define_attention,
+    route=define_route,
+    soft_cap=define_soft_cap,
     settle=_as_is,
 )
 
@@ -163,19 +196,48 @@ def _rms_norm_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
     out[...] = to_bf16(to_bf16(out) * weight)
 
 
+def _rms_norm_once_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
+    """Rows [N, C] are rounded after the weight [C] alone."""
+    rms_norm(x, weight, eps, out)
+    out[...] = to_bf16(out)
+
+
+def _layer_norm_bf16(x: Array, weight: Array, bias: Array, eps: float, out: Array) -> None:
+    """Rows [N, C] are rounded at the end: torch's own kernel computes in float32."""
+    layer_norm(x, weight, bias, eps, out)
+    out[...] = to_bf16(out)
+
+
 def _rotate_bf16(x: Array, cos: Array, sin: Array, out: Array) -> None:
     """Both products are rounded before they are added."""
-    c, s = to_bf16(cos)[:, None, :], to_bf16(sin)[:, None, :]  # [T, 1, D/2]
-    half = x.shape[2] // 2
-    low, high = x[:, :, :half], x[:, :, half:]  # [T, H, D/2]
+    c, s = to_bf16(cos)[:, None, :], to_bf16(sin)[:, None, :]  # [T, 1, R/2]
+    half = cos.shape[1]
+    low, high = x[:, :, :half], x[:, :, half : 2 * half]  # [T, H, R/2]
     out[:, :, :half] = to_bf16(to_bf16(low * c) - to_bf16(high * s))
-    out[:, :, half:] = to_bf16(to_bf16(high * c) + to_bf16(low * s))
+    out[:, :, half : 2 * half] = to_bf16(to_bf16(high * c) + to_bf16(low * s))
+    out[:, :, 2 * half :] = x[:, :, 2 * half :]
 
 
-def _silu_gate_bf16(gate: Array, up: Array, out: Array) -> None:
-    """The activation [N, F] is rounded before the product and after it."""
-    silu_gate(gate, np.ones_like(gate), out)
-    out[...] = to_bf16(to_bf16(out) * up)
+def _rounded_bf16(activation: Callable[[Array, Array], None]) -> Callable[[Array, Array], None]:
+    """An activation [N, F] computed in float32 and rounded."""
+
+    def rounded(x: Array, out: Array) -> None:
+        activation(x, out)
+        out[...] = to_bf16(out)
+
+    return rounded
+
+
+def _route_bf16(logits: Array, normalise: bool, chosen: Array, shares: Array) -> None:
+    """Shares [N, k] are computed in float32 and rounded."""
+    route(logits, normalise, chosen, shares)
+    shares[...] = to_bf16(shares)
+
+
+def _soft_cap_bf16(x: Array, cap: float, out: Array) -> None:
+    """Quotient, tanh and product [N, V] are rounded each."""
+    soft_cap(to_bf16(x / np.float32(cap)), 1.0, out)
+    out[...] = to_bf16(to_bf16(out) * np.float32(cap))
 
 
 BF16 = Arithmetic(
@@ -185,9 +247,13 @@ BF16 = Arithmetic(
     linear=_linear_bf16,
     low_rank=linear,
     rms_norm=_rms_norm_bf16,
+    rms_norm_once=_rms_norm_once_bf16,
+    layer_norm=_layer_norm_bf16,
     rotate=_rotate_bf16,
-    silu_gate=_silu_gate_bf16,
+    activations={name: _rounded_bf16(made) for name, made in FLOAT32.activations.items()},
     attention=attention_bf16,
+    route=_route_bf16,
+    soft_cap=_soft_cap_bf16,
     settle=to_bf16,
 )
 """Weights and activations in bfloat16, rounded where torch rounds a transformers model run in that type with eager
