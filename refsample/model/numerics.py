@@ -236,7 +236,7 @@ def _route_bf16(logits: Array, normalise: bool, chosen: Array, shares: Array) ->
 
 def _soft_cap_bf16(x: Array, cap: float, out: Array) -> None:
     """Quotient, tanh and product [N, V] are rounded each."""
-    soft_cap(to_bf16(x / np.float32(cap)), 1.0, out)
+    soft_cap(to_bf16((x / np.float32(cap)).astype(np.float32)), 1.0, out)
     out[...] = to_bf16(to_bf16(out) * np.float32(cap))
 
 
