@@ -26,7 +26,8 @@ _READ = {
 }  # fmt: skip
 _NO_EFFECT = {  # on what a trained adapter computes
     "task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "lora_dropout", "runtime_config",
-    "loftq_config", "fan_in_fan_out", "eva_config", "corda_config", "lora_ga_config", "megatron_core", "qalora_group_size",
+    "fan_in_fan_out", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_core",
+    "qalora_group_size",
 }  # fmt: skip
 _HARMLESS_STARTS = ("gaussian", "eva", "orthogonal")
 """Of init_lora_weights; the other named ones train over a base that they have changed."""
