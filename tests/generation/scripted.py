@@ -91,7 +91,7 @@ class ScriptedTransformer:
 
 def scripted(folder: Path, law: Logits, *, vocab_size: int = 259, max_position: int = 64) -> Model:
     """A Model around `law`; `folder` holds a tokenizer (see tests.text.vocabularies)."""
-    config = SimpleNamespace(vocab_size=vocab_size, max_position=max_position, eos_token_ids=(0,))
+    config = SimpleNamespace(ropes=(), vocab_size=vocab_size, max_position=max_position, eos_token_ids=(0,))
     return Model(
         name="scripted",
         folder=folder,
