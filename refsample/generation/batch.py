@@ -15,7 +15,6 @@ from refsample.errors import BusyError
 from refsample.generation.decode import Events
 from refsample.generation.sequence import TokenEvent
 from refsample.generation.work import Work
-from refsample.model.transformer import Transformer
 
 
 class BatcherClosed(Exception):
@@ -159,14 +158,17 @@ class Batcher:
 
     def _step(self) -> None:
         """One more token for every live choice whose turn it is; what shares its weights goes through them together."""
-        together: dict[int, tuple[Transformer, list[_Slot]]] = {}
+        together: dict[tuple[int, str], list[_Slot]] = {}
         most = self.max_live if len(self._running) == 1 else self._places(self.max_live)
         for slot in self._running:
             if slot.work.live and not (slot.cancelled or slot.failed):
-                together.setdefault(id(slot.work.transformer), (slot.work.transformer, []))[1].append(slot)
-        for transformer, slots in together.values():
+                run = slot.work.transformer
+                together.setdefault((id(run.weights), run.precision), []).append(slot)  # whatever the adapter
+        for slots in together.values():
             parts = [slot.work.segments(most) for slot in slots]
-            rows = transformer.forward([segment for part in parts for segment in part], rows="all")
+            adapters = [slot.work.transformer.adapter for slot, part in zip(slots, parts, strict=True) for _ in part]
+            segments = [segment for part in parts for segment in part]
+            rows = slots[0].work.transformer.forward(segments, rows="all", adapters=adapters)
             for slot, part in zip(slots, parts, strict=True):
                 own, rows = rows[: len(part)], rows[len(part) :]
                 _fill(slot, slot.work.take(own))

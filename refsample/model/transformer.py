@@ -7,7 +7,7 @@ whichever sequences stand beside each other (float32, bf16, int4-g32; float64 go
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from refsample.model.weights import NOTHING, Layer, Mixture, Norm, Projection, W
 from refsample_kernels.lanes import widen
 
 Ids = Sequence[int] | NDArray[Any]
+Extra = Sequence[tuple[NDArray[np.intp] | slice, LowRank]]
+"""Rows and what is added to a product there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +39,8 @@ class _Batch:
     """Rows of each segment."""
     caches: list[Cache]
     """Cache of each segment, its length that before the new rows."""
+    adapted: list[tuple[NDArray[np.intp] | slice, Adapter]]
+    """Rows that an adapter adds to, for each adapter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +90,15 @@ class Transformer:
         return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0)
 
     def forward(
-        self, segments: Sequence[tuple[Ids, Cache]], rows: Literal["last", "all"] = "last"
+        self,
+        segments: Sequence[tuple[Ids, Cache]],
+        rows: Literal["last", "all"] = "last",
+        adapters: Sequence[Adapter | None] | None = None,
     ) -> list[NDArray[Any]]:
         """Logits after the new ids [T] of each segment, whose cache takes them up: [1, V] (last) or [T, V] (all).
 
-        They are float32, or float64 in the precision of that name. ParameterError for ids outside the vocabulary,
+        `adapters`: one for each segment, over the same weights; None: this transformer's for all of them. Logits are
+        float32, or float64 in the precision of that name. ParameterError for ids outside the vocabulary,
         ContextLengthError beyond the context; no cache has changed then.
         """
         ids, lengths = _checked(segments, self.config, self.precision)
@@ -106,8 +114,9 @@ class Transformer:
         )  # [N]
         caches = [cache for _, cache in segments]
         turns = tuple(self._turns(angles, positions, spans, caches) for angles in self.angles)
-        batch = _Batch(turns, spans, caches)
-        x = self._embed(ids, positions)
+        chosen = [self.adapter] * len(caches) if adapters is None else adapters
+        batch = _Batch(turns, spans, caches, _adapted(spans, chosen))
+        x = self._embed(ids, positions, batch)
         for number, layer in enumerate(self.weights.layers):
             x = self._block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
@@ -115,7 +124,7 @@ class Transformer:
         if rows == "last":
             x = x[[span.stop - 1 for span in spans]]  # [segments, C]
             spans = [slice(n, n + 1) for n in range(len(spans))]
-        logits = self._head(x)  # [N, V]
+        logits = self._head(x, [(held, one.head) for held, one in _adapted(spans, chosen) if one.head is not None])
         return [logits[span] for span in spans]
 
     def _turns(
@@ -128,21 +137,22 @@ class Transformer:
         parts = [angles.at(positions[span], dtype, cache.declared) for span, cache in zip(spans, caches, strict=True)]
         return np.concatenate([cos for cos, _ in parts]), np.concatenate([sin for _, sin in parts])
 
-    def _embed(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[Any]:
+    def _embed(self, ids: NDArray[np.int64], positions: NDArray[np.int64], batch: _Batch) -> NDArray[Any]:
         """ids and their positions [N] -> [N, C]."""
         weights, dtype = self.weights, self.arithmetic.dtype
         x = self.arithmetic.settle(widen(weights.embedding[ids]).astype(dtype))  # [N, C]
-        if self.adapter is not None and self.adapter.embedding is not None:
-            extra = self.adapter.embedding
-            x = self._with_product(x, widen(extra.down[ids]).astype(dtype), extra)
+        for rows, adapter in batch.adapted:
+            if adapter.embedding is not None:
+                inner = widen(adapter.embedding.down[ids[rows]]).astype(dtype)  # [n, r]
+                x[rows] = self._with_product(x[rows], inner, adapter.embedding)
         if weights.positions is not None:
             learned = self.arithmetic.settle(widen(weights.positions[positions]).astype(dtype))  # [N, C]
             x = self.arithmetic.settle(x + learned)
         return self._scaled(x, self.config.embedding_scale)
 
-    def _head(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _head(self, x: NDArray[Any], extra: Extra) -> NDArray[Any]:
         """Last hidden states [N, C] -> logits [N, V]."""
-        c, extra = self.config, None if self.adapter is None else self.adapter.head
+        c = self.config
         logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head, extra)  # [N, V]
         if c.logits_scale != 1:
             logits = self.arithmetic.settle(logits / logits.dtype.type(c.logits_scale))
@@ -162,40 +172,35 @@ class Transformer:
     def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
         settle, scale = self.arithmetic.settle, self.config.residual_scale
-        extra = self._extra(number)
         normed = x if layer.attention_norm is None else self._norm(x, layer.attention_norm)
-        mixed = self._linear(self._attend(layer, number, normed, batch), layer.o, extra.get("o"))  # [N, C]
+        mixed = self._linear(self._attend(layer, number, normed, batch), layer.o, _extra(batch, number, "o"))
         if layer.attention_out_norm is not None:
             mixed = self._norm(mixed, layer.attention_out_norm)
         if self.config.parallel:  # the feed-forward reads what attention read, or a norm of its own of it
             read = normed if layer.mlp_norm is None else self._norm(x, layer.mlp_norm)
-            return settle(settle(mixed + self._feed_forward(layer, read, extra)) + x)
+            return settle(settle(mixed + self._feed_forward(layer, number, read, batch)) + x)
         x = settle(x + self._scaled(mixed, scale))
         read = x if layer.mlp_norm is None else self._norm(x, layer.mlp_norm)
-        added = self._feed_forward(layer, read, extra)  # [N, C]
+        added = self._feed_forward(layer, number, read, batch)  # [N, C]
         if layer.mlp_out_norm is not None:
             added = self._norm(added, layer.mlp_out_norm)
         return settle(x + self._scaled(added, scale))
 
-    def _feed_forward(self, layer: Layer, x: NDArray[Any], extra: Mapping[str, LowRank]) -> NDArray[Any]:
+    def _feed_forward(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """Of the normed rows x [N, C], through one feed-forward or through experts; [N, C]."""
         if layer.mixture is not None:
             return self._experts(layer.mixture, x)
         assert layer.up is not None and layer.down is not None
-        return self._mlp(layer.gate, layer.up, layer.down, x, extra)
+        wide = self._linear(x, layer.up, _extra(batch, number, "up"))  # [N, F]
+        gate = None if layer.gate is None else self._linear(x, layer.gate, _extra(batch, number, "gate"))  # [N, F]
+        return self._linear(self._bent(gate, wide), layer.down, _extra(batch, number, "down"))
 
-    def _mlp(
-        self, gate: Projection | None, up: Projection, down: Projection, x: NDArray[Any], extra: Mapping[str, LowRank]
-    ) -> NDArray[Any]:
-        """down(act(gate x) * up x), without a gate down(act(up x)); x [N, C]."""
-        act = self.arithmetic.activations[self.config.activation]
-        wide = self._linear(x, up, extra.get("up"))  # [N, F]
-        inner = wide if gate is None else self._linear(x, gate, extra.get("gate"))  # [N, F]
+    def _bent(self, gate: NDArray[Any] | None, wide: NDArray[Any]) -> NDArray[Any]:
+        """act(gate) * wide, without a gate act(wide); all [N, F]."""
+        inner = wide if gate is None else gate
         bent = np.empty_like(inner)  # [N, F]
-        act(inner, bent)
-        if gate is not None:
-            bent = self.arithmetic.settle(bent * wide)
-        return self._linear(bent, down, extra.get("down"))
+        self.arithmetic.activations[self.config.activation](inner, bent)
+        return bent if gate is None else self.arithmetic.settle(bent * wide)
 
     def _experts(self, mixture: Mixture, x: NDArray[Any]) -> NDArray[Any]:
         """Each row of x [N, C] through the experts that its router chooses, added up in the order of their numbers."""
@@ -208,17 +213,18 @@ class Transformer:
         out = np.zeros_like(x)  # [N, C]
         for number in np.unique(chosen):
             rows, places = np.nonzero(chosen == number)
-            part = mixture.experts[number]
-            made = self._mlp(part.gate, part.up, part.down, x[rows], {})  # [n, C]
+            part, taken = mixture.experts[number], x[rows]  # [n, C]
+            bent = self._bent(self._linear(taken, part.gate), self._linear(taken, part.up))  # [n, X]
+            made = self._linear(bent, part.down)  # [n, C]
             out[rows] = settle(out[rows] + settle(made * shares[rows, places, None]))
         return out
 
     def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """Attention of the normed rows x [N, C]; their keys and values go into the caches. [N, HD]"""
-        c, math, extra = self.config, self.arithmetic, self._extra(number)
-        q = self._linear(x, layer.q, extra.get("q"))  # [N, HD]
-        k = self._linear(x, layer.k, extra.get("k"))  # [N, KD]
-        v = self._linear(x, layer.v, extra.get("v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        c, math = self.config, self.arithmetic
+        q = self._linear(x, layer.q, _extra(batch, number, "q"))  # [N, HD]
+        k = self._linear(x, layer.k, _extra(batch, number, "k"))  # [N, KD]
+        v = self._linear(x, layer.v, _extra(batch, number, "v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = self._head_norm(q, layer.q_norm), self._head_norm(k, layer.k_norm)
         q, k = self._turned(q, c.heads, number, batch), self._turned(k, c.kv_heads, number, batch)
@@ -246,18 +252,15 @@ class Transformer:
         """A norm over each head of x [N, HD], or over all of them where it is as wide."""
         return self._norm(x.reshape(-1, len(norm.weight)), norm).reshape(x.shape)
 
-    def _extra(self, number: int) -> Mapping[str, LowRank]:
-        """What the adapter adds in a layer."""
-        return {} if self.adapter is None else self.adapter.layers[number]
-
-    def _linear(self, x: NDArray[Any], projection: Projection, extra: LowRank | None = None) -> NDArray[Any]:
+    def _linear(self, x: NDArray[Any], projection: Projection, extra: Extra = ()) -> NDArray[Any]:
+        """x [N, in] W^T + b, and in the rows of `extra` what adapters add; [N, out]."""
         out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)  # [N, out]
         self.arithmetic.linear(x, projection.weight, projection.bias, out)
-        if extra is None:
-            return out
-        inner = np.empty((len(x), len(extra.down)), out.dtype)  # [N, r]
-        self.arithmetic.low_rank(x, extra.down, NOTHING, inner)
-        return self._with_product(out, inner, extra)
+        for rows, factors in extra:
+            inner = np.empty((len(x[rows]), len(factors.down)), out.dtype)  # [n, r]
+            self.arithmetic.low_rank(x[rows], factors.down, NOTHING, inner)
+            out[rows] = self._with_product(out[rows], inner, factors)
+        return out
 
     def _with_product(self, x: NDArray[Any], inner: NDArray[Any], extra: LowRank) -> NDArray[Any]:
         """x [N, out] and what an adapter makes of its inner values [N, r]."""
@@ -276,6 +279,25 @@ class Transformer:
             weight = norm.weight + norm.weight.dtype.type(1) if kind == "rms_plus_one" else norm.weight
             self.arithmetic.rms_norm_once(x, weight, eps, out)
         return out
+
+
+def _adapted(
+    spans: Sequence[slice], adapters: Sequence[Adapter | None]
+) -> list[tuple[NDArray[np.intp] | slice, Adapter]]:
+    """The rows of each adapter; of one that all segments have, a slice of all."""
+    if len({id(one) for one in adapters}) == 1:
+        return [] if adapters[0] is None else [(slice(None), adapters[0])]
+    held: dict[int, tuple[Adapter, list[NDArray[np.intp]]]] = {}
+    for span, one in zip(spans, adapters, strict=True):
+        if one is not None:
+            held.setdefault(id(one), (one, []))[1].append(np.arange(span.start, span.stop))
+    return [(np.concatenate(rows), one) for one, rows in held.values()]
+
+
+def _extra(batch: _Batch, number: int, field: str) -> Extra:
+    """What adapters add to a projection of a layer, with the rows that they add it to."""
+    found = ((rows, adapter.layers[number].get(field)) for rows, adapter in batch.adapted)
+    return [(rows, factors) for rows, factors in found if factors is not None]
 
 
 def _checked(

@@ -67,13 +67,18 @@ class ScriptedTransformer:
     calls: list[int] = field(default_factory=list)
     """Number of segments of each forward call."""
     caches: list[ScriptedCache] = field(default_factory=list)
+    weights: object = field(default_factory=object)
+    adapter: None = None
 
     def new_cache(self, capacity: int | None = None) -> ScriptedCache:
         self.caches.append(ScriptedCache())
         return self.caches[-1]
 
     def forward(
-        self, segments: Sequence[tuple[Sequence[int], ScriptedCache]], rows: str = "last"
+        self,
+        segments: Sequence[tuple[Sequence[int], ScriptedCache]],
+        rows: str = "last",
+        adapters: Sequence[None] | None = None,
     ) -> list[NDArray[np.float32]]:
         self.calls.append(len(segments))
         out = []
