@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from refsample import tiny
-from refsample.errors import UnknownModelError
+from refsample.errors import ParameterError, UnknownModelError
 from refsample.generation import hub
 from refsample.generation.model import Model
 from refsample.model.load import fingerprint, load_transformer
@@ -23,15 +23,21 @@ def load(
     *,
     precision: str = "float32",
     adapter: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
 ) -> Model:
     """Open a model, and put a LoRA over it where `adapter` names one; the model then bears the adapter's name.
 
     `name`: an embedded model, else a folder in Hugging Face layout, else a hub id: the local cache first, then the hub
     itself where huggingface_hub is installed and HF_HUB_OFFLINE is not set. `adapter`: one that the model's own folder
-    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. Raises UnknownModelError where there is no
-    such model, ModelError and its children where its folder cannot be run, ParameterError for a bad `precision`.
+    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. An id may end in `@revision`: a branch, a
+    tag, `refs/pr/1` or a commit; `revision` is the same for the model. Raises UnknownModelError where there is no such
+    model, ModelError and its children where its folder cannot be run, ParameterError for a bad `precision`, or a
+    `revision` of what has none.
     """
     text = os.fspath(name)
+    if revision is not None and (text in EMBEDDED or Path(text).expanduser().is_dir()):
+        raise ParameterError("revision", revision, "only an id of the hub has revisions", f"model {text}")
+    text = hub.at_revision(text, revision)
     folder = locate(text)
     transformer = load_transformer(folder, precision)
     model = Model(
