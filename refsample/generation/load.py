@@ -68,6 +68,16 @@ def locate(name: str) -> Path:
     return hub.download(name, known(), snapshot)
 
 
+def held(name: str) -> Path:
+    """The folder of a model that is on this machine, whole or not; nothing is fetched. UnknownModelError."""
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    path = _folder(name, known(), "config.json") or hub.cached(name)
+    if path is None:
+        raise UnknownModelError(name, known(), "no such folder, and not in the local hub cache")
+    return path
+
+
 def locate_adapter(name: str, base: Path) -> Path:
     """The folder of an adapter by name; see `load`. `base` is the model's folder."""
     own = adapters(base)
