@@ -7,7 +7,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from refsample.api.validate import parse, sent_model
 from refsample.errors import ParameterError, RequestTimeoutError
 from refsample.generation.behaviour import OVERLAY, Behaviour
 from refsample.generation.decode import Events, generate_events
+from refsample.generation.defaults import with_defaults
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
@@ -55,6 +56,8 @@ class Job:
     """Between which marks the answer thinks; None: all of it is content."""
     deadline: float | None
     """On the monotonic clock, in seconds; None: somebody waits for however long it takes."""
+    defaults: Mapping[str, Any]
+    """What of the model's generation_config.json fills what the request leaves open."""
     wanted: Callable[[], None] = _waited_for
     """Raises where nobody waits for the answer any more; asked between passes that make no event."""
     id: str
@@ -127,6 +130,8 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     if "greedy_n_refused" in behaviour.flaws and asked.n > 1 and asked.sampling.temperature == 0:
         raise ParameterError(request.fields.name("n"), asked.n, "must be 1 with temperature 0", request.provider.title)
     prompts = encode_prompts(model, request, behaviour)
+    defaults = proposed(model, request, behaviour, prompts)
+    asked = with_defaults(asked, defaults)
     params = fit_context(prompts, model, request, replace(asked, prediction=predicted(model, request)))
     marks = _marks(model, request, behaviour, prompts[0])
     if marks is not None and params.grammar is not None:
@@ -144,10 +149,23 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
         events=events,
         marks=marks,
         deadline=deadline,
+        defaults=defaults,
         id=(endpoint.printed_id_prefix if request.strict else endpoint.id_prefix) + secrets.token_hex(12),
         created=int(time.time()),
         fingerprint=fingerprint(model, behaviour),
     )
+
+
+def proposed(
+    model: Model, request: Request, behaviour: Behaviour, prompts: Sequence[Sequence[int]]
+) -> Mapping[str, Any]:
+    """Defaults of the model's folder for all that the request leaves open; empty where the behaviour takes none."""
+    if not behaviour.generation_config:
+        return {}
+    defaults = model.generation_defaults
+    names = (*defaults.fields, "max_tokens")
+    given = {name: request.fields.value(name) for name in names if request.fields.value(name) is not None}
+    return defaults.under(given, model.config.max_position - max(len(prompt) for prompt in prompts))
 
 
 def _marks(model: Model, request: Request, behaviour: Behaviour, prompt: tuple[int, ...]) -> Marks | None:

@@ -48,9 +48,11 @@ def head(job: Job, kind: str) -> dict[str, Any]:
 
 
 def replay(job: Job) -> dict[str, Any]:
-    """The extension key `refsample`: what is needed to make this answer again, what of the request had no effect, and
-    which field the form of the text comes from, if one does."""
+    """The extension key `refsample`: what is needed to make this answer again, what of the request had no effect,
+    which field the form of the text comes from, if one does, and what came from the model's generation_config.json."""
     said: dict[str, Any] = {"seed": job.seed, "ignored": list(job.request.ignored)}
+    if job.behaviour.generation_config:
+        said["generation_config"] = dict(job.defaults)
     return said if job.params.grammar is None else {**said, "constraint": job.params.grammar.field}
 
 

@@ -9,7 +9,7 @@ import click
 
 from refsample.cli.answer import footer, print_stream
 from refsample.cli.complete import behaviour_with, counted, respond
-from refsample.cli.options import asking, body_from, open_model, split_rules, text_from
+from refsample.cli.options import asking, body_from, open_model, say_defaults, split_rules, text_from
 from refsample.cli.terminal import complain, note, say
 from refsample.errors import ParameterError, RefsampleError
 
@@ -30,7 +30,7 @@ HELP = "/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an
 @click.option("--no-stream", is_flag=True, help="Print when the whole answer is there.")
 def chat(
     message: str | None, system: str | None, model_name: str, lora: str | None, spec: str,
-    settings: tuple[str, ...], strict: bool, threads: int | None, as_json: bool, no_stream: bool,
+    settings: tuple[str, ...], overlay: bool, strict: bool, threads: int | None, as_json: bool, no_stream: bool,
 ) -> None:  # fmt: skip
     """Answer MESSAGE (an argument, - or a pipe); without one, talk: history, /reset, /exit, Ctrl-C stops the answer.
 
@@ -48,7 +48,9 @@ def chat(
         text = text_from(message, "MESSAGE")
         if text is None and not as_json:
             model = open_model(model_name, threads, lora)
-            behaviour = behaviour_with(rules, spec, strict)
+            behaviour = behaviour_with(rules, spec, strict, overlay)
+            if overlay:
+                say_defaults([model])
             converse(lambda turns: ask(model, {**body, "messages": turns}, spec, strict, behaviour), told)
             return
         if text is None:
@@ -56,7 +58,7 @@ def chat(
         body["messages"] = [*told, {"role": "user", "content": text}]
     respond(
         body, (model_name, lora), spec, chat=True, strict=strict, threads=threads, as_json=as_json,
-        no_stream=no_stream, rules=rules,
+        no_stream=no_stream, rules=rules, overlay=overlay,
     )  # fmt: skip
 
 

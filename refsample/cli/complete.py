@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refsample.cli.answer import footer, print_stream, print_whole
-from refsample.cli.options import asking, body_from, open_model, split_rules, text_from
+from refsample.cli.options import asking, body_from, open_model, say_defaults, split_rules, text_from
 from refsample.cli.terminal import say
 from refsample.errors import ParameterError
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the API's response as one line of JSON.")
 @click.option("--no-stream", is_flag=True, help="Print when the whole answer is there.")
 def complete(
-    prompt: str | None, model_name: str, lora: str | None, spec: str, settings: tuple[str, ...], strict: bool,
-    threads: int | None, as_json: bool, no_stream: bool,
+    prompt: str | None, model_name: str, lora: str | None, spec: str, settings: tuple[str, ...], overlay: bool,
+    strict: bool, threads: int | None, as_json: bool, no_stream: bool,
 ) -> None:  # fmt: skip
     """Continue PROMPT (an argument, - or a pipe), as POST /v1/completions does.
 
@@ -45,16 +45,16 @@ def complete(
         body["prompt"] = text
     respond(
         body, (model_name, lora), spec, chat=False, strict=strict, threads=threads, as_json=as_json,
-        no_stream=no_stream, rules=rules,
+        no_stream=no_stream, rules=rules, overlay=overlay,
     )  # fmt: skip
 
 
 def respond(
     body: dict[str, object], which: tuple[str, str | None], spec: str, *, chat: bool, strict: bool,
-    threads: int | None, as_json: bool, no_stream: bool, rules: dict[str, object],
+    threads: int | None, as_json: bool, no_stream: bool, rules: dict[str, object], overlay: bool,
 ) -> None:  # fmt: skip
     """Answer one request body on stdout; `which` is a model and an adapter over it, `rules` are put in place of the
-    engine's own.
+    engine's own, `overlay` puts the model's generation_config.json under the body.
 
     JSON is always the whole response: streamed or not, it is the same object.
     """
@@ -62,8 +62,10 @@ def respond(
     from refsample.api.completions import complete as complete_once
     from refsample.api.stream import stream
 
-    behaviour = behaviour_with(rules, spec, strict)
+    behaviour = behaviour_with(rules, spec, strict, overlay)
     model = open_model(which[0], threads, which[1])
+    if overlay:
+        say_defaults([model])
     if as_json or no_stream or several(body):
         start = time.perf_counter()
         response = (chat_once if chat else complete_once)(model, body, spec, strict=strict, behaviour=behaviour)
@@ -79,16 +81,17 @@ def respond(
     footer(reply)
 
 
-def behaviour_with(rules: dict[str, object], spec: str, strict: bool) -> Behaviour | None:
-    """The provider's honest server with some of its engine's rules changed; None: with none. Raises ParameterError."""
-    if not rules:
+def behaviour_with(rules: dict[str, object], spec: str, strict: bool, overlay: bool = False) -> Behaviour | None:
+    """The provider's honest server with some of its engine's rules changed, or with the model's own defaults; None:
+    with neither. Raises ParameterError."""
+    if not rules and not overlay:
         return None
     from refsample.api.answer import default_behaviour
     from refsample.sampling.semantics import resolve
     from refsample.spec.provider import provider
 
     honest = default_behaviour(provider(spec), strict=strict)
-    return replace(honest, semantics=resolve(honest.semantics, rules))
+    return replace(honest, semantics=resolve(honest.semantics, rules), generation_config=overlay)
 
 
 def several(body: dict[str, object]) -> bool:

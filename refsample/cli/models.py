@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +27,54 @@ class Listed:
     folder: str
     base: str | None = None
     """Of an adapter: the model whose folder holds it."""
+    revision: str | None = None
+    """Of a model in the hub cache: its commit."""
+    references: tuple[str, ...] = ()
+    """Branches and tags that point to it."""
 
 
 @click.command(short_help="List the models that are on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def models(as_json: bool) -> None:
-    """List tiny and the models of the local hub cache, with the adapters in their folders: family, size, runnable or
-    why not. Loads nothing."""
-    found = [entry for name, folder in folders() for entry in (look(name, folder), *own_adapters(name, folder))]
+    """List tiny and the models of the local hub cache, every commit of them, with the adapters in their folders:
+    family, size, runnable or why not. Loads nothing; `refsample inspect MODEL` says more of one."""
+    found = list(listed())
     if as_json:
         click.echo(json.dumps([asdict(model) for model in found]))
         return
-    rows = [("model", "family", "weights", "runnable")]
+    rows = [("model", "revision", "family", "weights", "runnable")]
     for model in found:
         verdict = "yes" if model.runnable else f"no: {model.why_not}"
         name = model.name if model.base is None else f"{model.base} --lora {model.name}"
-        rows.append((name, model.family or "?", f"{model.bytes / 1e6:.1f} MB", verdict))
+        where = ", ".join((*model.references, (model.revision or "-")[:8]))
+        rows.append((name, where, model.family or "?", f"{model.bytes / 1e6:.1f} MB", verdict))
     click.echo("\n".join(columns(rows)))
 
 
-def folders() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every model here: the embedded ones, then the hub cache by id."""
-    from refsample.generation.hub import all_cached
+def listed() -> Iterator[Listed]:
+    """Every model here with its adapters: the embedded ones, then the hub cache by id and commit."""
+    from refsample.generation.hub import snapshots
     from refsample.generation.load import EMBEDDED
 
-    yield from EMBEDDED.items()
-    yield from all_cached()
+    for name, folder in EMBEDDED.items():
+        yield from (look(name, folder), *own_adapters(name, folder))
+    for found in snapshots():
+        entry = replace(look(found.call, found.path), revision=found.commit, references=found.references)
+        yield from (entry, *own_adapters(found.call, found.path))
 
 
 def look(name: str, folder: Path) -> Listed:
     """What a folder holds: its headers are read, its weights are not."""
+    from refsample.generation.hub import broken
     from refsample.model.config import read_config
     from refsample.model.weights import open_weights
 
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
     why_not: str | None = None
     try:
         open_weights(folder, read_config(folder))
     except ModelError as error:
-        why_not = " ".join(str(error).split())
+        why_not = " ".join((broken(folder) or str(error)).split())
     return Listed(name, family(folder), size, why_not is None, why_not, str(folder))
 
 

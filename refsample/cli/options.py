@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from refsample.cli.terminal import note
 from refsample.errors import ParameterError, shorten
 
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ adapter_option = click.option("--lora", metavar="NAME|PATH|ID",
                               help="Adapter over the model: one of its own, a folder in PEFT's layout, or a hub id.")
 
 
+overlay_option = click.option("--generation-config", "overlay", is_flag=True,
+                              help="What a request leaves open is as the model's generation_config.json says.")
+
+
 def asking(command: Command) -> Command:
-    """The options of every command that asks a model: --model --lora --spec -o --strict --threads."""
+    """The options of every command that asks a model: --model --lora --spec -o --generation-config --strict
+    --threads."""
     for option in (
         click.option("--threads", type=click.IntRange(1), metavar="N",
                      help="Threads of the kernels; never changes an answer."),
         click.option("--strict", is_flag=True,
                      help="Bounds as the provider's page prints them; unknown keys are refused."),
+        overlay_option,
         click.option("-o", "settings", multiple=True, metavar="KEY=VALUE",
                      help="Any field of the request (the value is JSON, else text), or a rule of the engine: "
                           "semantics.NAME=VALUE. Repeatable."),
@@ -119,6 +126,15 @@ def open_model(name: str, threads: int | None = None, lora: str | None = None) -
 
     set_threads(threads)
     return load(name, adapter=lora)
+
+
+def say_defaults(models: Iterable[Model]) -> None:
+    """What the generation_config.json of each model proposes, and what of it is not kept, on stderr."""
+    for model in models:
+        defaults = model.generation_defaults
+        taken = ", ".join(f"{name}={value!r}" for name, value in defaults.fields.items()) or "nothing"
+        left = f"; not kept: {', '.join(defaults.left_out)}" if defaults.left_out else ""
+        note(f"{model.name}: generation_config.json gives {taken}{left}")
 
 
 def named(entry: str) -> tuple[str, str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from refsample.cli.options import named, put_adapters, set_threads
+from refsample.cli.options import named, overlay_option, put_adapters, say_defaults, set_threads
 from refsample.cli.terminal import note
 from refsample.errors import ParameterError
 
@@ -35,6 +36,7 @@ TAILS: Final = {"completions": "/completions", "chat": "/chat/completions"}
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--fault", "faults", multiple=True, metavar="NAME",
               help="Answer wrongly: see `refsample faults`. Repeatable.")
+@overlay_option
 @click.option("--api-key-env", metavar="VAR", help="Ask for the key held in this environment variable.")
 @click.option("--max-live", default=64, show_default=True, type=click.IntRange(1), metavar="N",
               help="Choices that are computed together.")
@@ -47,8 +49,8 @@ TAILS: Final = {"completions": "/completions", "chat": "/chat/completions"}
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
 def serve(
     names: tuple[str, ...], adapters: tuple[str, ...], specs: tuple[str, ...], strict: bool, host: str, port: int,
-    faults: tuple[str, ...], api_key_env: str | None, max_live: int, max_waiting: int, prefix_cache: int,
-    log_level: str, threads: int | None,
+    faults: tuple[str, ...], overlay: bool, api_key_env: str | None, max_live: int, max_waiting: int,
+    prefix_cache: int, log_level: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Serve models over HTTP as a provider's page says, on the provider's own paths; / tells which.
 
@@ -62,11 +64,16 @@ def serve(
     from refsample.api.server import create_app, run
 
     served = by_prefix(specs)
-    behaviour = {prefix: faulty(faults, spec, strict) for prefix, spec in served.items()} if faults else None
+    behaviour = None
+    if faults or overlay:
+        made = {prefix: faulty(faults, spec, strict) for prefix, spec in served.items()}
+        behaviour = {prefix: replace(one, generation_config=overlay) for prefix, one in made.items()}
     for spec, name in unseen(served.values(), faults):
         note(f"nothing on the page of {spec} shows {name}: it is served, and verify cannot see it")
     set_threads(threads)
     models = open_models(names or ("tiny",), adapters, prefix_cache << 20)
+    if overlay:
+        say_defaults(models.values())
     app = create_app(
         models, served, behaviour=behaviour, strict=strict, api_key=key, max_live=max_live, max_waiting=max_waiting
     )

@@ -43,6 +43,8 @@ class Behaviour:
     """True: the matched stop text stays in the answer."""
     template: str | None = None
     """Name of a chat template of the model folder; None is the default one."""
+    generation_config: bool = False
+    """True: what a request leaves open has the value of the model's generation_config.json, as on vLLM."""
     flaws: frozenset[str] = frozenset()
     """Names of FLAWS that the API layer commits; none in an honest server."""
 

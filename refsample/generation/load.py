@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from refsample import tiny
-from refsample.errors import UnknownModelError
+from refsample.errors import ParameterError, UnknownModelError
 from refsample.generation import hub
 from refsample.generation.model import Model
 from refsample.generation.prefix import ROOM, PrefixCache
@@ -25,17 +25,23 @@ def load(
     precision: str = "float32",
     adapter: str | os.PathLike[str] | None = None,
     prefix_cache: int = ROOM,
+    revision: str | None = None,
 ) -> Model:
     """Open a model, and put a LoRA over it where `adapter` names one; the model then bears the adapter's name.
 
     `name`: an embedded model, else a folder in Hugging Face layout, else a hub id: the local cache first, then the hub
     itself where huggingface_hub is installed and HF_HUB_OFFLINE is not set. `adapter`: one that the model's own folder
-    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. `prefix_cache`: bytes of keys and
-    values of recent prompts that the model keeps, with all its adapters and precisions, for prompts that begin alike; 0
-    keeps none; no answer depends on it. Raises UnknownModelError where there is no such model, ModelError and its
-    children where its folder cannot be run, ParameterError for a bad `precision` or `prefix_cache`.
+    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. An id may end in `@revision`: a branch, a
+    tag, `refs/pr/1` or a commit; `revision` is the same for the model. `prefix_cache`: bytes of keys and values of
+    recent prompts that the model keeps, with all its adapters and precisions, for prompts that begin alike; 0 keeps
+    none; no answer depends on it. Raises UnknownModelError where there is no such model, ModelError and its children
+    where its folder cannot be run, ParameterError for a bad `precision` or `prefix_cache`, or a `revision` of what has
+    none.
     """
     text, prefixes = os.fspath(name), PrefixCache(prefix_cache)
+    if revision is not None and (text in EMBEDDED or Path(text).expanduser().is_dir()):
+        raise ParameterError("revision", revision, "only an id of the hub has revisions", f"model {text}")
+    text = hub.at_revision(text, revision)
     folder = locate(text)
     transformer = load_transformer(folder, precision)
     model = Model(
@@ -65,6 +71,16 @@ def locate(name: str) -> Path:
     if snapshot is not None and hub.whole(snapshot):
         return snapshot
     return hub.download(name, known(), snapshot)
+
+
+def held(name: str) -> Path:
+    """The folder of a model that is on this machine, whole or not; nothing is fetched. UnknownModelError."""
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    path = _folder(name, known(), "config.json") or hub.cached(name)
+    if path is None:
+        raise UnknownModelError(name, known(), "no such folder, and not in the local hub cache")
+    return path
 
 
 def locate_adapter(name: str, base: Path) -> Path:

@@ -16,6 +16,7 @@ from refsample.checks import integer, known_names, room, token_ids
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
+from refsample.generation.defaults import GenerationDefaults, read_defaults, with_defaults
 from refsample.generation.prefix import PrefixCache
 from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
 from refsample.model.load import adapter_fingerprint
@@ -70,6 +71,7 @@ class Model:
         stream: Literal[False] = False,
         behaviour: Behaviour | None = None,
         engine: str = "reference",
+        use_generation_config: bool = False,
         **params: object,
     ) -> Completion: ...
 
@@ -80,6 +82,7 @@ class Model:
         stream: Literal[True],
         behaviour: Behaviour | None = None,
         engine: str = "reference",
+        use_generation_config: bool = False,
         **params: object,
     ) -> Events: ...
 
@@ -89,18 +92,22 @@ class Model:
         stream: bool = False,
         behaviour: Behaviour | None = None,
         engine: str = "reference",
+        use_generation_config: bool = False,
         **params: object,
     ) -> Completion | Events:
         """Continue a prompt, or answer messages by the model's chat template.
 
         `params` are the fields of SamplingParams and GenerationParams. `engine` names whose sampling rules hold;
-        `behaviour`, where given, decides that and more. With `stream`, an iterator of TokenEvent; else a Completion.
-        ParameterError for whatever is not allowed, ContextLengthError where the context is too small.
+        `behaviour`, where given, decides that and more. `use_generation_config`: parameters that are not given have the
+        values of the folder's generation_config.json, see `generation_defaults`. With `stream`, an iterator of
+        TokenEvent; else a Completion. ParameterError for whatever is not allowed, ContextLengthError where the context
+        is too small.
         """
         if behaviour is None:
             behaviour = Behaviour(semantics=resolve(engine))
         ids = self.prompt_ids(prompt_or_messages, behaviour.template)
-        events = generate_events(self, [ids], parameters(params), behaviour)
+        asked = self._asked(params, len(ids), use_generation_config or behaviour.generation_config)
+        events = generate_events(self, [ids], asked, behaviour)
         return events if stream else self._collected(events, [ids])[0]
 
     @overload
@@ -148,8 +155,24 @@ class Model:
             behaviour = Behaviour(semantics=resolve(engine))
         most = integer("max_live", max_live, 1)
         ids = [self.prompt_ids(prompt, behaviour.template) for prompt in prompts]
-        events = generate_events(self, ids, parameters(params), behaviour, most)
+        asked = self._asked(params, max(map(len, ids), default=0), behaviour.generation_config)
+        events = generate_events(self, ids, asked, behaviour, most)
         return events if stream else self._collected(events, ids)
+
+    def _asked(self, params: Mapping[str, object], longest: int, overlay: bool) -> GenerationParams:
+        """Checked parameters of prompts of at most `longest` tokens, with the folder's own under them on demand."""
+        asked = parameters(params)
+        if not overlay:
+            return asked
+        return with_defaults(asked, self.generation_defaults.under(params, self.config.max_position - longest))
+
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """What the folder's generation_config.json proposes; nothing of it holds unless asked for, but its end ids.
+
+        CorruptFileError, MismatchError for a file that is none.
+        """
+        return read_defaults(self.folder)
 
     def prompt_ids(self, prompt: Prompt, template: str | None = None) -> tuple[int, ...]:
         """Ids of a prompt, checked.

@@ -16,7 +16,10 @@ from refsample.model.tensors import INDEX, SINGLE, foreign_weights
 from refsample.model.transformer import Transformer
 from refsample.model.weights import open_weights
 
-_SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_SMALL = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.json",
+)  # fmt: skip
 _WHOLE = 32 * 2**20  # a weight file up to this size is hashed whole
 _SAMPLES, _SAMPLE = 64, 2**16
 

@@ -22,7 +22,7 @@ import jinja2.utils
 
 from refsample.errors import CorruptFileError, ParameterError
 from refsample.files import read_json_object
-from refsample.text.specials import special_texts
+from refsample.text.specials import special_settings, special_texts
 
 MAX_CHARACTERS = 4_000_000
 """A template that writes more than this is refused: no context is that long."""
@@ -44,9 +44,14 @@ class _Generation(jinja2.ext.Extension):
 
     tags = {"generation"}
 
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        # A call block, as in transformers: what is set inside is not known outside.
+        return jinja2.nodes.CallBlock(self.call_method("_through"), [], [], body).set_lineno(line)
+
+    def _through(self, caller: Callable[[], str]) -> str:
+        return caller()
 
 
 class _Dict:
@@ -274,14 +279,15 @@ def _no_end(reason: str) -> ParameterError:
 def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate | None:
     """The chat templates of `folder`, the default one on top (an empty one if all are named); None without any.
 
-    `chat_template.jinja` and `additional_chat_templates/*.jinja` win over `chat_template` in tokenizer_config.json.
-    `clock` is what `strftime_now` reads. A template that does not parse is a CorruptFileError.
+    `chat_template.jinja` and `additional_chat_templates/*.jinja` win over `chat_template` in tokenizer_config.json, and
+    this over the chat_template.json that older transformers wrote beside an image processor. `clock` is what
+    `strftime_now` reads. A template that does not parse is a CorruptFileError.
     """
-    config = read_json_object(folder / "tokenizer_config.json", optional=True)
-    sources = _sources(folder) or _config_sources(config, folder)
+    sources = _sources(folder) or _config_sources("tokenizer_config.json", folder)
+    sources = sources or _config_sources("chat_template.json", folder)
     if not sources:
         return None
-    specials = special_texts(config)
+    specials = special_texts(special_settings(folder))
     compiled = {name: _compile(source, clock, str(folder)) for name, source in sources.items()}
     plain = {
         name: ChatTemplate(name, source, compiled[name], specials, reads_parts=_reads_parts(source))
@@ -302,8 +308,8 @@ def _sources(folder: Path) -> dict[str, str]:
         raise CorruptFileError(f"{folder}: a chat template is not UTF-8: {error}") from error
 
 
-def _config_sources(config: Mapping[str, object], folder: Path) -> dict[str, str]:
-    value = config.get("chat_template")
+def _config_sources(file: str, folder: Path) -> dict[str, str]:
+    value = read_json_object(folder / file, optional=True).get("chat_template")
     if value is None:
         return {}
     if isinstance(value, str):
@@ -312,4 +318,4 @@ def _config_sources(config: Mapping[str, object], folder: Path) -> dict[str, str
         pairs = [(item.get("name"), item.get("template")) for item in value if isinstance(item, dict)]
         if len(pairs) == len(value) and all(isinstance(part, str) for pair in pairs for part in pair):
             return {str(name): str(template) for name, template in pairs}
-    raise CorruptFileError(f"{folder}: chat_template of tokenizer_config.json is neither text nor a list of named ones")
+    raise CorruptFileError(f"{folder}: chat_template of {file} is neither text nor a list of named ones")

@@ -1,7 +1,9 @@
 """How a vocabulary piece becomes bytes, read from the decoder of a `tokenizer.json`. Knows no ids and no vocabulary.
 
-Two worlds: byte-level pieces (GPT-2: one printable character stands for one byte) and SentencePiece-style pieces
-(`▁` stands for a space, `<0x0A>` for a byte). Both end in bytes; text is made of the joined bytes, never of pieces.
+Three worlds: byte-level pieces (GPT-2: one printable character stands for one byte), SentencePiece-style pieces (`▁`
+stands for a space, `<0x0A>` for a byte), and words with a space before each (WordPiece: `##` goes on with the word
+before). All end in bytes; text is made of the joined bytes, never of pieces. What a decoder does to a piece may depend
+on whether it is the first of its text, and on nothing else: so text can be given out as it comes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from refsample.errors import UnsupportedModelError
 
-_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -23,6 +25,11 @@ def byte_alphabet() -> dict[str, int]:
 
 
 _ALPHABET = byte_alphabet()
+_CLEANED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+"""What the library's `cleanup` replaces, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,32 @@ class PieceRule:
     """True: `<0x0A>` is one byte."""
     leading_spaces: int = 0
     """How many leading spaces the decoder takes from the start of a text (the dummy prefix of SentencePiece)."""
+    first_drops: str = ""
+    """Characters that vanish from the first piece of a text (Metaspace: every `▁` of it, wherever it stands)."""
+    spaced: bool = False
+    """True: a space stands before every piece but the first of a text and those with the prefix."""
+    prefix: str = ""
+    """What marks a piece that goes on with the word before it, taken away there; empty: nothing does."""
+    cleanup: bool = False
+    """True: English spacing is tidied inside a piece (and its space), as `tokenizers` does it."""
 
-    def to_bytes(self, piece: str) -> bytes:
-        """The exact bytes of one vocabulary piece. Byte-level: a piece with a foreign character is its own UTF-8."""
+    def to_bytes(self, piece: str, first: bool = False) -> bytes:
+        """The exact bytes of one vocabulary piece, inside a text or as its `first`.
+
+        Byte-level: a piece with a foreign character is its own UTF-8.
+        """
         if self.byte_level:
             if all(character in _ALPHABET for character in piece):
                 return bytes(_ALPHABET[character] for character in piece)
             return piece.encode("utf-8")
         if self.byte_fallback and (match := _BYTE_PIECE.fullmatch(piece)):
             return bytes.fromhex(match[1])
-        for old, new in self.replacements:
+        if first:
+            piece = "".join(character for character in piece if character not in self.first_drops)
+        elif self.spaced:
+            goes_on = bool(self.prefix) and piece.startswith(self.prefix)
+            piece = piece[len(self.prefix) :] if goes_on else f" {piece}"
+        for old, new in (*self.replacements, *(_CLEANED if self.cleanup else ())):
             piece = piece.replace(old, new)
         return piece.encode("utf-8")
 
@@ -59,22 +82,39 @@ class PieceRule:
 
 
 def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
-    """Read the `decoder` object of a tokenizer.json; one that is not exact on bytes is an UnsupportedModelError."""
+    """Read the `decoder` object of a tokenizer.json; without one the library writes a space between all pieces.
+
+    UnsupportedModelError for one whose text of a piece hangs on more than the piece and whether it is the first.
+    """
     parts = _flatten(decoder)
     kinds = [str(part.get("type")) for part in parts]
+    if not parts:
+        return PieceRule(byte_level=False, spaced=True)
     if "ByteLevel" in kinds and set(kinds) <= {"ByteLevel", "Fuse"}:
         return PieceRule(byte_level=True)
+    if kinds[0] == "WordPiece" and set(kinds[1:]) <= {"Fuse"}:
+        marks, tidy = str(parts[0].get("prefix", "##")), bool(parts[0].get("cleanup", True))
+        return PieceRule(byte_level=False, spaced=True, prefix=marks, cleanup=tidy)
+    return _sentencepiece(kinds, parts)
+
+
+def _sentencepiece(kinds: Sequence[str], parts: Sequence[Mapping[str, object]]) -> PieceRule:
+    """A chain of replacements, byte pieces and spaces cut from the start; `Fuse` joins the pieces to one text."""
     replacements: list[tuple[str, str]] = []
-    leading = 0
+    leading, first_drops, fused = 0, "", False
     for kind, part in zip(kinds, parts, strict=True):
-        if kind == "Replace" and isinstance(pattern := part.get("pattern"), Mapping) and "String" in pattern:
-            replacements.append((str(pattern["String"]), str(part.get("content"))))
-        elif kind == "Metaspace":
+        pattern = part.get("pattern")
+        old = str(pattern["String"]) if isinstance(pattern, Mapping) and "String" in pattern else ""
+        if kind == "Replace" and (len(old) == 1 or (old and not fused)):
+            replacements.append((old, str(part.get("content"))))
+        elif kind == "Metaspace" and not fused:
             replacements.append((str(part.get("replacement")), " "))
-            leading += part.get("prepend_scheme", "always") != "never"
-        elif kind == "Strip" and part.get("content") == " " and part.get("stop") == 0:
+            first_drops += str(part.get("replacement")) if part.get("prepend_scheme", "always") != "never" else ""
+        elif kind == "Strip" and fused and part.get("content") == " " and part.get("stop") == 0:
             leading += int(str(part.get("start")))
-        elif kind not in ("ByteFallback", "Fuse"):
+        elif kind == "Fuse":
+            fused = True
+        elif kind != "ByteFallback":
             raise UnsupportedModelError(f"tokenizer.json: decoder {kind} is not one that refsample can turn into bytes")
     if not replacements:
         raise UnsupportedModelError("tokenizer.json: no decoder that says how pieces become text")
@@ -83,6 +123,7 @@ def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
         replacements=tuple(replacements),
         byte_fallback="ByteFallback" in kinds,
         leading_spaces=leading,
+        first_drops=first_drops,
     )
 
 

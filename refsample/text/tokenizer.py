@@ -1,9 +1,9 @@
 """The tokenizer of a model folder: text to ids, ids to exact bytes and text. Knows nothing of weights or sampling.
 
 Encoding is done by the `tokenizers` library. Decoding is ours: the bytes of all pieces are joined and read as UTF-8,
-each invalid part as U+FFFD. On byte-level vocabularies this is what the library's decoder gives, except that an added
-token keeps its own text (the library garbles one written in Latin-1 letters); on SentencePiece-style vocabularies an
-invalid run of byte pieces gives one U+FFFD per invalid part, where the library gives one per byte of the whole run.
+each invalid part as U+FFFD. This is what the library's decoder gives, but for two things. On byte-level vocabularies an
+added token keeps its own text (the library garbles one written in Latin-1 letters). With byte pieces (`<0x0A>`) an
+invalid run of them gives one U+FFFD per invalid part, where the library gives one per byte of the whole run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Protocol
 import tokenizers
 
 from refsample import checks
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError
-from refsample.files import read_json_object
+from refsample.errors import MismatchError, ParameterError
+from refsample.text.backend import open_backend
 from refsample.text.pieces import PieceRule, piece_rule
-from refsample.text.specials import special_texts
+from refsample.text.specials import special_settings, special_texts
 
 
 class Vocabulary(Protocol):
@@ -51,9 +51,9 @@ class Tokenizer:
     eos_token_ids: tuple[int, ...]
     """Every id that ends a text, ascending: config, generation_config and tokenizer_config together."""
     vocab_size: int
-    """Highest id that has a piece, plus one."""
+    """Highest id below `rows` that has a piece, plus one."""
     rows: int
-    """Rows of the model's embedding, never fewer than that: ids lie below it, and one without a piece has no bytes."""
+    """Rows of the model's embedding: ids lie below it, and one without a piece has no bytes."""
     _lock: Lock = field(default_factory=Lock, repr=False)
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False)
 
@@ -61,7 +61,8 @@ class Tokenizer:
         """Ids of `text`. `special`: marks written in the text become their ids, else they are plain text.
 
         `bos`: the file's own post-processor adds what it adds (a begin-of-text id, for some models);
-        off for text that a chat template wrote or that continues a text. Lone surrogates are a ParameterError.
+        off for text that a chat template wrote or that continues a text. ParameterError for lone surrogates, and for
+        an added token that the model has no row for.
         """
         if not isinstance(text, str):
             raise ParameterError("prompt", text, "must be text")
@@ -69,25 +70,37 @@ class Tokenizer:
             raise ParameterError("prompt", text, "must be Unicode text without lone surrogates")
         with self._lock:  # the setting is a property of the shared backend
             self.backend.encode_special_tokens = not special
-            return list(self.backend.encode(text, add_special_tokens=bos).ids)
+            ids = list(self.backend.encode(text, add_special_tokens=bos).ids)
+        for token_id in ids:
+            if token_id >= self.rows:
+                said = f"holds {self.added.get(token_id)!r}, id {token_id}: the model's embedding has {self.rows} rows"
+                raise ParameterError("prompt", text, said, "the model's config")
+        return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Text of `ids`; invalid UTF-8 becomes U+FFFD. ParameterError for ids that the model does not have."""
         known = checks.token_ids("ids", ids, self.rows)
-        kept = (i for i in known if not (skip_special and i in self.special_ids))
-        data = b"".join(self.token_bytes(i) for i in kept)
+        kept = [i for i in known if self.has_piece(i) and not (skip_special and i in self.special_ids)]
+        data = b"".join(self.token_bytes(i, first=place == 0) for place, i in enumerate(kept))
         return self.rule.strip_start(data).decode("utf-8", errors="replace")
 
-    def token_bytes(self, token_id: int) -> bytes:
+    def token_bytes(self, token_id: int, *, first: bool = False) -> bytes:
         """The exact bytes of one id: a fragment of a character where the piece is one; empty for a padding row.
 
-        ParameterError for an id that the model does not have.
+        `first`: as they are where nothing stands before it, which is another matter in vocabularies that write the
+        spaces between words themselves. ParameterError for an id that the model does not have.
         """
         known = checks.token_id("token_id", token_id, self.rows)
+        if first:
+            return self._piece_bytes(known, True)
         data = self._bytes.get(known)
         if data is None:
             data = self._bytes[known] = self._piece_bytes(known)
         return data
+
+    def has_piece(self, token_id: int) -> bool:
+        """False for a padding row, which is no part of any text."""
+        return self.backend.id_to_token(token_id) is not None
 
     def token_text(self, token_id: int) -> str:
         """The longest valid UTF-8 start of one id's bytes: what a logprobs list shows as the token."""
@@ -101,27 +114,26 @@ class Tokenizer:
         """True for a mark (end of text, a turn), which is never shown as text of an answer."""
         return token_id in self.special_ids
 
-    def _piece_bytes(self, token_id: int) -> bytes:
+    def _piece_bytes(self, token_id: int, first: bool = False) -> bytes:
         text = self.added.get(token_id)
-        if text is not None and (self.rule.byte_level or token_id in self.special_ids):
+        if text is not None and self.rule.byte_level:
             return text.encode("utf-8")
         piece = self.backend.id_to_token(token_id)
-        return b"" if piece is None else self.rule.to_bytes(piece)
+        return b"" if piece is None else self.rule.to_bytes(piece, first)
 
 
 def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
-    """Open the tokenizer of `folder` (tokenizer.json, tokenizer_config.json) for a model with `config`.
+    """Open the tokenizer of `folder` for a model with `config`; its files are those of `backend.open_backend`.
 
-    Raises MissingFileError, CorruptFileError, UnsupportedModelError (a decoder that is not exact on bytes) or
-    MismatchError (more ids than the model has rows, an end token without an id).
+    The model may have more rows than the tokenizer has ids, and added tokens may lie beyond its rows: they cannot be
+    used then. Raises MissingFileError, CorruptFileError, UnsupportedModelError (a decoder that is not exact on bytes)
+    or MismatchError (a vocabulary of more ids than the model has rows, an end token without an id).
     """
-    backend = _backend(folder)
-    backend.no_truncation()
-    backend.no_padding()
-    size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    backend = open_backend(folder)
+    size = max(backend.get_vocab(with_added_tokens=False).values(), default=-1) + 1
     if size > config.vocab_size:
         raise MismatchError(
-            f"{folder}: tokenizer.json has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
+            f"{folder}: its vocabulary has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
         )
     added = backend.get_added_tokens_decoder()
     decoder = None if backend.decoder is None else json.loads(backend.decoder.__getstate__())
@@ -131,42 +143,18 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
         added={token_id: token.content for token_id, token in added.items()},
         special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
         eos_token_ids=_eos_ids(folder, backend, config),
-        vocab_size=size,
+        vocab_size=max((size, *(token_id + 1 for token_id in added if token_id < config.vocab_size))),
         rows=config.vocab_size,
     )
 
 
-def _backend(folder: Path) -> tokenizers.Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        hint = ""
-        if (folder / "tokenizer.model").is_file():
-            hint = "; tokenizer.model alone is not read: load and save it once with transformers"
-        raise MissingFileError(f"{folder}: no tokenizer.json{hint}")
-    with _LibraryErrors(path):
-        return tokenizers.Tokenizer.from_file(str(path))
-
-
-class _LibraryErrors:
-    """Turns what `tokenizers` raises on a bad file, the bare class Exception and never a subclass, into ours."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is Exception:
-            raise CorruptFileError(f"{self.path}: not a tokenizer: {str(error).splitlines()[0]}") from error
-
-
 def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> tuple[int, ...]:
     ids = set(config.eos_token_ids)
-    text = special_texts(read_json_object(folder / "tokenizer_config.json", optional=True)).get("eos_token")
+    text = special_texts(special_settings(folder)).get("eos_token")
     if text is not None:
         token_id = backend.token_to_id(text)
-        if token_id is None:
-            raise MismatchError(f"{folder}: eos_token {text!r} of tokenizer_config.json has no id in tokenizer.json")
+        if token_id is None or token_id >= config.vocab_size:
+            place = "has no id in the tokenizer" if token_id is None else f"has the id {token_id}, beyond the model's"
+            raise MismatchError(f"{folder}: eos_token {text!r} of tokenizer_config.json {place}")
         ids.add(int(token_id))
     return tuple(sorted(ids))

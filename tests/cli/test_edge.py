@@ -15,7 +15,8 @@ from tests.cli.conftest import Cli
 from tests.house.sources import PACKAGES
 
 COMMANDS = (
-    "chat", "complete", "demo", "explain", "faults", "judge", "models", "score", "serve", "specs", "vectors", "verify",
+    "chat", "complete", "demo", "explain", "faults", "inspect", "judge", "models", "score", "serve", "specs", "vectors",
+    "verify",
 )  # fmt: skip
 
 VERIFY = ("verify", "http://127.0.0.1:1", "--model", "m", "--reference", "tiny")
@@ -61,6 +62,8 @@ def test_no_command_is_help(cli: Cli) -> None:
         (["serve", "--port", "70000"], "--port"),
         (["serve", "--api-key-env", "NOT_SET"], "NOT_SET"),
         (["judge"], "DIR"),
+        (["inspect"], "MODEL"),
+        (["inspect", "no/such"], "no/such"),
         (["specs", "nobody"], "nobody"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -77,15 +78,15 @@ def test_no_download_when_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.download("a/b/c")
 
 
-def library(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[tuple[str, list[str]]]:
+def library(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[tuple[str, dict[str, Any]]]:
     """Puts a stand-in for huggingface_hub in place; returns the list of what it was asked."""
-    asked: list[tuple[str, list[str]]] = []
+    asked: list[tuple[str, dict[str, Any]]] = []
     errors = ModuleType("huggingface_hub.errors")
     for name in ("HfHubHTTPError", "HFValidationError", "LocalEntryNotFoundError"):
         setattr(errors, name, type(name, (Exception,), {}))
 
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
-        asked.append((name, allow_patterns))
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append((name, options))
         if isinstance(answer, Exception):
             raise answer
         return str(answer)
@@ -103,7 +104,11 @@ def library(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[t
 def test_download_takes_only_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = library(monkeypatch, tmp_path)
     assert hub.download("org/x") == tmp_path
-    assert asked == [("org/x", ["*.safetensors", "*.json", "*.jinja"])]
+    assert hub.download("org/x@refs/pr/1") == tmp_path
+    (_, plain), (name, options) = asked
+    assert plain == {**options, "revision": None} and (name, options["revision"]) == ("org/x", "refs/pr/1")
+    assert options["allow_patterns"] == ["*.safetensors", "*.json", "*.jinja", "merges.txt"]
+    assert "consolidated*" in options["ignore_patterns"]
 
 
 def test_a_failed_download_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

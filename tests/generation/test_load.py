@@ -104,7 +104,12 @@ def test_text_files_that_do_not_fit(tmp_path: Path) -> None:
     size = refsample.load("tiny").config.vocab_size
     extra = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     tokenizer["added_tokens"].append({"id": size, "content": "<|more|>", **extra})
-    with pytest.raises(MismatchError, match=f"ids up to {size}, but config.json says vocab_size={size}"):
+    model = refsample.load(replaced(folder, "tokenizer.json", json.dumps(tokenizer)))
+    assert model.tokenizer.vocab_size == size  # the token is there, the model just has no row for it
+    with pytest.raises(ParameterError, match=rf"holds '<\|more\|>', id {size}: the model's embedding has {size} rows"):
+        model.generate("a<|more|>", max_tokens=1)
+    tokenizer["model"]["vocab"]["more"] = size + 1
+    with pytest.raises(MismatchError, match=f"ids up to {size + 1}, but config.json says vocab_size={size}"):
         refsample.load(replaced(folder, "tokenizer.json", json.dumps(tokenizer)))
     with pytest.raises(CorruptFileError, match=r"tokenizer\.json: not a tokenizer"):
         refsample.load(replaced(folder, "tokenizer.json", "{}"))

@@ -36,7 +36,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "llvmlite": ("refsample_kernels.lanes_llvm",),
     "torch": ("refsample.tiny.train", "refsample.tiny.pirate"),
     "transformers": (),
-    "tokenizers": ("refsample.text.tokenizer", "refsample.tiny"),
+    "tokenizers": ("refsample.text.backend", "refsample.text.tokenizer", "refsample.tiny"),
     "jinja2": ("refsample.text.chat",),
     "starlette": ("refsample.api",),
     "uvicorn": ("refsample.api",),

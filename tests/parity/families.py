@@ -60,7 +60,7 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama-dynamic": ("llama", {"rope_parameters": DYNAMIC, "max_position_embeddings": 256}),
     "llama-yarn": ("llama", {"rope_parameters": YARN}),
     "mistral": ("mistral", {"sliding_window": 37}),
-    "mistral-wide-heads": ("mistral", {"sliding_window": 1, "head_dim": 32, "num_key_value_heads": 1}),
+    "mistral-wide-heads": ("mistral", {"sliding_window": 2, "head_dim": 32, "num_key_value_heads": 1}),
     "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True, "vocab_size": 131}),
     "mixtral": ("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2}),
     "mixtral-window": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 3, "sliding_window": 50}),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -102,14 +103,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}\n")
-    print("| config | prefill 600 | decode 64 | float32 - float64 | theirs - float64 | greedy |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    click.echo(f"transformers {transformers.__version__}, torch {torch.__version__}\n")
+    click.echo("| config | prefill 600 | decode 64 | float32 - float64 | theirs - float64 | greedy |")
+    click.echo("| --- | --- | --- | --- | --- | --- |")
     for name in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as place:
             row = compare(name, Path(place))
         figures = " | ".join(f"{value:.1e}" for value in (row.prefill, row.decode, row.exact, row.theirs))
-        print(f"| {name} | {figures} | {row.greedy} of {GREEDY} |", flush=True)
+        click.echo(f"| {name} | {figures} | {row.greedy} of {GREEDY} |")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ CASES = [
     ("{{ strftime_now('%d %b %Y') }}", "29 Feb 2024"),
     ("{% for m in messages %}{% if loop.index == 2 %}{% break %}{% endif %}{{ m.role }}{% endfor %}", "user"),
     ("{% generation %}a{{ messages[0].role }}{% endgeneration %}b", "auserb"),
+    ("{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x }}", "1"),
     ("{% set n = namespace(x=1) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ dict(a=1).a }}", "21"),
     ("{{ 'p' if add_generation_prompt else 'q' }}{{ tools is none }}{{ unknown }}", "pTrue"),
     ("{{ 'content' in messages[1] }}{{ 'tool_calls' in messages[1] }}", "FalseFalse"),
@@ -184,6 +185,18 @@ def test_files_win_over_the_config(tmp_path: Path) -> None:
     (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("rag{{ bos_token }}", encoding="utf-8")
     loaded = template(tmp_path, "config")
     assert (loaded.render(MESSAGES), loaded.named["rag"].render(MESSAGES)) == ("file", "rag<s>")
+
+
+def test_an_image_processors_file_comes_last(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "old{{ bos_token }}"}', encoding="utf-8")
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<b>"}', encoding="utf-8")
+    loaded = load_template(tmp_path)
+    assert loaded is not None and loaded.render(MESSAGES) == "old<b>"
+    assert template(tmp_path, "new").render(MESSAGES) == "new"
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "chat_template.json").write_text('{"chat_template": 3}', encoding="utf-8")
+    with pytest.raises(CorruptFileError, match=r"chat_template of chat_template\.json is neither"):
+        load_template(tmp_path)
 
 
 def test_no_template_at_all(tmp_path: Path) -> None:

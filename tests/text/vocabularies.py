@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from refsample.text.pieces import byte_alphabet
 
@@ -48,6 +48,62 @@ def sentencepiece_style(folder: Path) -> tokenizers.Tokenizer:
     )
     tokenizer.add_special_tokens(MARKS)
     return _save(folder, tokenizer, {"eos_token": {"content": "<|endoftext|>"}})
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzZëé.,?!'"
+
+
+def unigram(folder: Path) -> tokenizers.Tokenizer:
+    """T5 style: `▁` for a space, the library's own Metaspace decoder, no bytes: what is unknown is one id."""
+    pieces = [*MARKS, "<unk>", "▁", "▁the", "▁cat", "▁▁", "s", "the", "is", "n't", *sorted({*LETTERS} - {"s"})]
+    scores = [(piece, -1.0 - 0.1 * place) for place, piece in enumerate(pieces)]
+    tokenizer = tokenizers.Tokenizer(models.Unigram(scores, unk_id=3, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens([*MARKS, "<unk>"])
+    return _save(folder, tokenizer, {"eos_token": "<|endoftext|>", "unk_token": "<unk>"})
+
+
+def word_piece(folder: Path) -> tokenizers.Tokenizer:
+    """BERT style: `##` goes on with a word, spaces are not in the vocabulary, text is lower case."""
+    pieces = [*MARKS, "<unk>", "the", "cat", "##s", "do", "not", "n't", "##'", *sorted(LETTERS)]
+    pieces += [f"##{letter}" for letter in sorted({*LETTERS} - {*"s'"})]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([*MARKS, "<unk>"])
+    return _save(folder, tokenizer, {"eos_token": "<|endoftext|>"})
+
+
+def gemma_style(folder: Path) -> tokenizers.Tokenizer:
+    """Gemma style: spaces become `▁` with none put in front, byte pieces, added runs of spaces and line breaks."""
+    pieces = [*MARKS, *(f"<0x{byte:02X}>" for byte in range(256)), *SENTENCES]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    merges = [("t", "h"), ("th", "e")]
+    vocab["th"] = len(vocab)
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(MARKS)
+    tokenizer.add_tokens([AddedToken("▁▁▁", normalized=True), AddedToken("\n\n", normalized=False)])
+    return _save(folder, tokenizer, {"eos_token": "<|endoftext|>"})
+
+
+def words(folder: Path) -> tokenizers.Tokenizer:
+    """Whole words and no decoder at all: the library writes a space between any two pieces."""
+    vocab = {piece: i for i, piece in enumerate([*MARKS, "<unk>", "the", "cat", "s", ".", "é"])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(MARKS)
+    return _save(folder, tokenizer, {"eos_token": "<|endoftext|>"})
+
+
+KINDS = {
+    "byte_level": byte_level, "sentencepiece": sentencepiece_style, "gemma": gemma_style, "unigram": unigram,
+    "word_piece": word_piece, "words": words,
+}  # fmt: skip
 
 
 def _save(folder: Path, tokenizer: tokenizers.Tokenizer, config: dict[str, object]) -> tokenizers.Tokenizer:
