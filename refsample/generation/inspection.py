@@ -133,9 +133,21 @@ def _try(wrong: list[str], make: Callable[[], Part]) -> Part | None:
 
 
 def sizes(config: ModelConfig) -> dict[str, Any]:
-    """The numbers of a family that is run; the record may say more than is shown."""
-    ropes = getattr(config, "rope", None)
-    kinds = [getattr(one, "kind", None) for one in (ropes if isinstance(ropes, list | tuple) else (ropes,))]
+    """The numbers of a family that is run, and of its switches those that are on."""
+    turned = [settings for settings in config.ropes if settings.width]
+    widths = sorted({width for width in config.windows if width is not None})
+    on: dict[str, Any] = {
+        "rope": ", ".join(dict.fromkeys(settings.kind for settings in turned)) or None,
+        "rotary_width": turned[0].width if turned and turned[0].width != config.head_width else None,
+        "layers_without_rotary": config.layer_ropes.count(None) if turned else None,
+        "window": widths[0] if widths else None,
+        "layers_with_window": sum(width is not None for width in config.windows),
+        "experts": None if config.experts is None else config.experts.count,
+        "experts_per_token": None if config.experts is None else config.experts.per_token,
+        "layers_with_experts": None if config.experts is None else sum(config.experts.layers),
+        "attention_cap": config.attention_cap,
+        "final_cap": config.final_cap,
+    }
     return {
         "layers": config.layers,
         "width": config.width,
@@ -143,10 +155,11 @@ def sizes(config: ModelConfig) -> dict[str, Any]:
         "kv_heads": config.kv_heads,
         "head_width": config.head_width,
         "feed_forward": config.feed_forward,
+        "activation": config.activation,
         "vocab_size": config.vocab_size,
         "context": config.max_position,
         "tied": config.tied,
-        "rope": ", ".join(dict.fromkeys(str(kind) for kind in kinds if kind is not None)) or None,
+        **{name: value for name, value in on.items() if value},
     }
 
 
