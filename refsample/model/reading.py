@@ -33,7 +33,7 @@ HARMLESS = frozenset({
     "bad_words_ids", "num_return_sequences", "max_length", "min_length", "exponential_decay_length_penalty",
     "suppress_tokens", "begin_suppress_tokens", "remove_invalid_values", "tie_encoder_decoder", "tf_legacy_loss",
     "pruned_heads", "chunk_size_feed_forward", "unsloth_fixed", "unsloth_version", "model_name", "hf_device_map",
-    "transformers.js_config", "rope_interleaved",
+    "transformers.js_config", "is_llama_config", "model_max_length", "max_sequence_length", "seq_length",
 })  # fmt: skip
 """Settings of any family that change no logit: of training, of the library, of generation."""
 

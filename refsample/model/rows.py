@@ -144,7 +144,10 @@ PHI3 = replace(
         "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096,
         "sliding_window": None, "partial_rotary_factor": 1.0,
     },
-    fixed={"attention_bias": (False,), "mlp_bias": (False,)},
+    fixed={
+        "attention_bias": (False,), "mlp_bias": (False,), "lm_head_bias": (False,), "full_attn_mod": (1,),
+        "interpolate_factor": (1,),
+    },
     harmless=frozenset({"resid_pdrop", "embd_pdrop"}),
     projections=(
         Slot("q", "self_attn.qkv_proj", "HD", "C", fused="rows"),

@@ -114,6 +114,7 @@ STARCODER2 = Family(
         "rms_norm_eps": 1e-5, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
         "sliding_window": None,
     },
+    fixed={"mlp_type": ("default",), "norm_type": ("layer_norm",)},
     harmless=frozenset({"residual_dropout", "embedding_dropout"}),
     windows="all",
     norm="layer",

@@ -98,3 +98,37 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     raw = (folder / "model.safetensors").read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "llama": {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"a": 1}},
+    "mistral": {"attention_dropout": 0.0, "use_cache": True, "quantization_config": None},
+    "mixtral": {"output_router_logits": False, "router_aux_loss_coef": 0.02, "router_jitter_noise": 0.0},
+    "qwen2": {"use_mrope": False, "attention_dropout": 0.0},
+    "qwen3": {"max_window_layers": 36, "layer_types": ["full_attention", "full_attention"]},
+    "qwen3_moe": {"max_window_layers": 48, "output_router_logits": False, "router_aux_loss_coef": 0.001},
+    "gemma2": {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid", "sliding_window_size": 4096},
+    "gemma3_text": {"cache_implementation": "hybrid", "sliding_window_pattern": 6},
+    "phi3": {"attention_bias": False, "embd_pdrop": 0.1, "full_attn_mod": 1, "interpolate_factor": 1},
+    "phi": {"qk_layernorm": False, "resid_pdrop": 0.1},
+    "gpt2": {"n_ctx": 1024, "task_specific_params": {"text-generation": {"max_length": 50}}},
+    "gpt_neox": {"classifier_dropout": 0.1, "use_cache": True},
+    "olmo2": {"clip_qkv": None},
+    "smollm3": {"pretraining_tp": 2, "max_window_layers": 28},
+    "granite": {"attention_dropout": 0.1},
+    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "residual_dropout": 0.1},
+    "falcon": {"apply_residual_connection_post_layernorm": False, "hidden_dropout": 0.0, "alibi": False},
+    "falcon-new": {"num_ln_in_parallel_attn": None, "auto_map": {"AutoConfig": "x.Y"}},
+}
+"""Settings that published checkpoints of the families carry beside those that transformers writes today."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_of_published_checkpoints_change_nothing(name: str, tmp_path: Path) -> None:
+    raw = json.loads((FOLDER / "v4" / name / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(raw | PUBLISHED[name]), encoding="utf-8")
+    assert read_config(tmp_path) == read_config(FOLDER / "v4" / name)
+    for switch in ("rope_interleaved", "add_cross_attention"):
+        (tmp_path / "config.json").write_text(json.dumps(raw | {switch: True}), encoding="utf-8")
+        with pytest.raises(UnsupportedModelError, match=switch):
+            read_config(tmp_path)
