@@ -12,6 +12,7 @@ from refsample.cli.complete import complete
 from refsample.cli.demo import demo
 from refsample.cli.explain import explain
 from refsample.cli.models import models
+from refsample.cli.noise import noise
 from refsample.cli.score import score
 from refsample.cli.serve import serve
 from refsample.cli.vectors import vectors
@@ -32,5 +33,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (chat, complete, demo, explain, faults, judge, models, score, serve, specs, vectors, verify):
+for command in (chat, complete, demo, explain, faults, judge, models, noise, score, serve, specs, vectors, verify):
     app.add_command(command)

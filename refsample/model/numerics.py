@@ -1,13 +1,13 @@
-"""Arithmetics to run a model with: the exact ones, and emulations that round where others round.
+"""What an arithmetic to run a model with is, the exact ones, and bfloat16 as torch rounds it.
 
-It knows nothing of the forward pass; `Transformer` calls the operations of one Arithmetic. An emulation is a hypothesis
-about somebody else's numbers, and the source of error bars; it is not a way to be fast.
+It knows nothing of the forward pass; `Transformer` calls the operations of one Arithmetic. The other emulations, and
+the table of all, are in `emulations.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ from refsample_kernels.norm import define_rms_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
 
 Array = NDArray[Any]
+Product = Callable[[Array, Array, Array, Array], None]
+"""(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
+
+
+def as_is(value: Any) -> Any:
+    """What an arithmetic does where it does nothing."""
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +39,8 @@ class Arithmetic:
     dtype: Any
     """Type of activations and cache."""
     prepare: Callable[[Weights], Weights]
-    linear: Callable[[Array, Array, Array, Array], None]
-    """(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
-    low_rank: Callable[[Array, Array, Array, Array], None]
+    linear: Product
+    low_rank: Product
     """The same for the factors of an adapter, which no emulation rounds: what they add is rounded with the sum alone,
     as PEFT does, whose factors stay float32 beside a base in bfloat16 or 4 bits."""
     rms_norm: Callable[[Array, Array, float, Array], None]
@@ -47,10 +53,12 @@ class Arithmetic:
     """(q [T, H, D], keys [K, D, S], values [K, S, D], start, scale, out [T, H, D])"""
     settle: Callable[[Array], Array]
     """Rounds embeddings and residual sums to what the arithmetic can hold."""
-
-
-def _as_is(value: Any) -> Any:
-    return value
+    keep: Callable[[Array], Array] = as_is
+    """New keys or values [N, K, D] -> what the cache holds of them; each token and head by itself."""
+    head: Product | None = None
+    """The product with the head, where that is another than `linear`."""
+    about: str = ""
+    """What is rounded, and how: one line for a person."""
 
 
 def map_weights(
@@ -98,41 +106,18 @@ def _bf16(weights: Weights) -> Weights:
     return map_weights(weights, bits, to_bf16)
 
 
-def round_to_int4(matrix: Array, group: int = 32) -> Array:
-    """What a matrix [out, in] becomes in symmetric 4-bit weights, as float32.
-
-    Along the input dimension every group of 32 shares one float32 scale = largest magnitude / 7; each weight is rounded
-    to the nearest of the fifteen multiples -7..7, ties to even. A last group may be shorter.
-    """
-    values = widen(matrix).astype(np.float32)
-    rows, width = values.shape
-    padded = np.zeros((rows, -(-width // group) * group), np.float32)  # [out, in rounded up to whole groups]
-    padded[:, :width] = values
-    groups = padded.reshape(rows, -1, group)  # [out, groups, 32]
-    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(7)  # [out, groups, 1]
-    steps = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))  # [out, groups, 32]
-    return np.ascontiguousarray((steps * scale).reshape(rows, -1)[:, :width])
-
-
-def _int4(weights: Weights) -> Weights:
-    """Projections of the blocks in 4 bits; embedding, head, norms and biases as they are (as GPTQ and AWQ leave them).
-
-    The result is float32 in memory: twice a bfloat16 file, four bytes a weight.
-    """
-    return map_weights(weights, round_to_int4, _as_is, outer=_as_is)
-
-
 FLOAT32 = Arithmetic(
     name="float32",
     dtype=np.float32,
-    prepare=_as_is,
+    prepare=as_is,
     linear=linear,
     low_rank=linear,
     rms_norm=rms_norm,
     rotate=rotate,
     silu_gate=silu_gate,
     attention=attention,
-    settle=_as_is,
+    settle=as_is,
+    about="float32 sums in our order: the reference",
 )
 
 FLOAT64 = Arithmetic(
@@ -145,10 +130,9 @@ FLOAT64 = Arithmetic(
     rotate=define_rotate,
     silu_gate=define_silu_gate,
     attention=define_attention,
-    settle=_as_is,
+    settle=as_is,
+    about="the definitions, in float64: the truth",
 )
-
-INT4 = replace(FLOAT32, name="int4-g32", prepare=_int4)
 
 
 def _linear_bf16(x: Array, weight: Array, bias: Array, out: Array) -> None:
@@ -189,8 +173,7 @@ BF16 = Arithmetic(
     silu_gate=_silu_gate_bf16,
     attention=attention_bf16,
     settle=to_bf16,
+    about="weights and activations in bfloat16",
 )
 """Weights and activations in bfloat16, rounded where torch rounds a transformers model run in that type with eager
 attention; sums are float32, in our order."""
-
-ARITHMETICS: Mapping[str, Arithmetic] = {a.name: a for a in (FLOAT32, FLOAT64, INT4, BF16)}

@@ -2,7 +2,8 @@
 
 One flat batch: the new tokens of all segments lie in one array [N, C]; only attention looks at segments one by one.
 Each output element depends on its own row alone, so logits are bitwise the same however tokens are split over calls and
-whichever sequences stand beside each other (float32, bf16, int4-g32; float64 goes through BLAS, which promises less).
+whichever sequences stand beside each other (in every arithmetic but float64: BLAS, which it goes through, promises
+less).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from refsample.checks import room, token_id
 from refsample.errors import ParameterError
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.lora import Adapter, LowRank
-from refsample.model.numerics import ARITHMETICS, Arithmetic
+from refsample.model.numerics import Arithmetic, Product
 from refsample.model.rope import Angles
 from refsample.model.weights import Layer, Projection, Weights
 from refsample_kernels.lanes import widen
@@ -56,7 +58,7 @@ class Transformer:
 
     @property
     def precision(self) -> str:
-        """Name of the arithmetic: float32, float64, bf16, int4-g32."""
+        """Name of the arithmetic, one of ARITHMETICS."""
         return self.arithmetic.name
 
     def with_precision(self, name: str) -> Transformer:
@@ -109,7 +111,8 @@ class Transformer:
             x = x[[span.stop - 1 for span in spans]]  # [segments, C]
             spans = [slice(n, n + 1) for n in range(len(spans))]
         extra = None if self.adapter is None else self.adapter.head
-        logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head, extra)  # [N, V]
+        normed = self._norm(x, self.weights.final_norm)
+        logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
         return [logits[span] for span in spans]
 
     def _embed(self, ids: NDArray[np.int64]) -> NDArray[Any]:
@@ -144,6 +147,7 @@ class Transformer:
         turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)  # as q, k and q
         math.rotate(q, *batch.turns, turned_q)
         math.rotate(k, *batch.turns, turned_k)
+        turned_k, v = math.keep(turned_k), math.keep(v)
         scale = c.head_width**-0.5
         for span, cache in zip(batch.spans, batch.caches, strict=True):
             start, keys, values = cache.length, cache.keys[number], cache.values[number]
@@ -153,9 +157,11 @@ class Transformer:
             math.attention(turned_q[span], keys, values, start, scale, out[span])
         return out.reshape(len(x), -1)  # [N, HD]
 
-    def _linear(self, x: NDArray[Any], projection: Projection, extra: LowRank | None = None) -> NDArray[Any]:
+    def _linear(
+        self, x: NDArray[Any], projection: Projection, extra: LowRank | None = None, product: Product | None = None
+    ) -> NDArray[Any]:
         out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)  # [N, out]
-        self.arithmetic.linear(x, projection.weight, projection.bias, out)
+        (product or self.arithmetic.linear)(x, projection.weight, projection.bias, out)
         if extra is None:
             return out
         inner = np.empty((len(x), len(extra.down)), out.dtype)  # [N, r]
