@@ -1,8 +1,8 @@
 """Causal attention of one sequence over its cache, heads in groups. It knows nothing of projections.
 
 Keys are held transposed, [K, D, S]: sixteen neighbouring keys fill the lanes, so a score is one lane's own sum over D.
-Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row is cut before it enters
-the sums: a row gives the same bits whatever was stored after it and however the rows came.
+Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row, or before its window, is
+cut before it enters the sums: a row gives the same bits whatever was stored after it and however the rows came.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refsample_kernels.activation import tanh
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import (
     add,
@@ -35,27 +36,38 @@ from refsample_kernels.lanes import (
 Floats = NDArray[Any]
 
 
-def define_attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+def define_attention(
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+) -> None:
     """Row t attends keys 0..start+t; q and out [T, H, D], keys [K, D, S], values [K, S, D], S >= start + T.
 
     H is a multiple of K: query head h reads key/value head h // (H / K). Softmax of scale * q.k in natural base.
+    window > 0: only the last `window` keys, the row's own among them. cap > 0: scores s become cap tanh(s / cap).
     """
     rows, heads, _ = q.shape
     group = heads // keys.shape[0]
     for t in range(rows):
         count = start + t + 1
+        low = max(0, count - window) if window else 0
         for h in range(heads):
-            scores = q[t, h].astype(np.float64) @ keys[h // group, :, :count] * scale  # [S]
+            scores = q[t, h].astype(np.float64) @ keys[h // group, :, low:count] * scale  # [<= S]
+            if cap:
+                scores = cap * np.tanh(scores / cap)
             weights = np.exp(scores - scores.max())
-            out[t, h] = weights @ values[h // group, :count] / weights.sum()
+            out[t, h] = weights @ values[h // group, low:count] / weights.sum()
 
 
-def _small(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> bool:
-    return bool(q.size * (start + q.shape[0]) < 100_000)  # a serial run of some 15 us
+def _small(
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+) -> bool:
+    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
+    return bool(q.size * keys_read < 100_000)  # a serial run of some 15 us
 
 
 @kernel(define_attention, parallel=True, small=_small)
-def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+def attention(
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+) -> None:
     """See `define_attention`; S a multiple of 16. Whatever lies beyond the last row's key is read but never used."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
@@ -63,30 +75,42 @@ def attention(q: Floats, keys: Floats, values: Floats, start: int, scale: float,
     for turn in prange(rows * heads):
         task = _task(turn, rows * heads)
         h, count = task % heads, start + task // heads + 1
-        weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
+        low = _lowest(count, window)
+        head = low // 16 * 16  # keys are read from this one on
+        weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
         base = (h // group) * width * room
-        _scores(flat_q, task * width, flat_k, base, width, room, np.float32(scale), weights)
-        mass = _softmax(weights, count)
-        _mix(weights, count, flat_v, base, width, mass, flat_out, task * width)
+        _scores(flat_q, task * width, flat_k, base + head, width, room, np.float32(scale), weights)
+        if cap > 0:
+            _cap(weights, np.float32(cap))
+        mass = _softmax(weights, low - head, count - head)
+        _mix(weights, count - head, flat_v, base + head * width, width, mass, flat_out, task * width)
 
 
-def define_attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+def define_attention_bf16(
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+) -> None:
     """`define_attention` rounded to bfloat16 where transformers' eager attention rounds, in bfloat16 all through:
-    after q.k, after the scale, after the softmax (itself in float32) and at the end."""
+    after q.k, after the scale, in each step of the cap, after the softmax (itself in float32) and at the end."""
     rows, heads, _ = q.shape
     group = heads // keys.shape[0]
     for t in range(rows):
         count = start + t + 1
+        low = max(0, count - window) if window else 0
         for h in range(heads):
-            products = (q[t, h].astype(np.float64) @ keys[h // group, :, :count]).astype(np.float32)  # [S]
-            scores = to_bf16(to_bf16(products) * np.float32(scale)).astype(np.float64)
-            weights = np.exp(scores - scores.max())
+            products = (q[t, h].astype(np.float64) @ keys[h // group, :, low:count]).astype(np.float32)  # [<= S]
+            scores = to_bf16(to_bf16(products) * np.float32(scale))
+            if cap:
+                bent = np.tanh(to_bf16(scores / np.float32(cap)).astype(np.float64)).astype(np.float32)
+                scores = to_bf16(to_bf16(bent) * np.float32(cap))
+            weights = np.exp(scores.astype(np.float64) - scores.max())
             shares = to_bf16((weights / weights.sum()).astype(np.float32)).astype(np.float64)
-            out[t, h] = to_bf16((shares @ values[h // group, :count]).astype(np.float32))
+            out[t, h] = to_bf16((shares @ values[h // group, low:count]).astype(np.float32))
 
 
 @kernel(define_attention_bf16, parallel=True, small=_small)
-def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: float, out: Floats) -> None:
+def attention_bf16(
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+) -> None:
     """See `define_attention_bf16`; S a multiple of 16."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
@@ -94,17 +118,40 @@ def attention_bf16(q: Floats, keys: Floats, values: Floats, start: int, scale: f
     for turn in prange(rows * heads):
         task = _task(turn, rows * heads)
         h, count = task % heads, start + task // heads + 1
-        weights = np.empty((count + 15) // 16 * 16, np.float32)  # [S]
+        low = _lowest(count, window)
+        head = low // 16 * 16  # keys are read from this one on
+        weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
         base, o = (h // group) * width * room, task * width
-        _scores(flat_q, o, flat_k, base, width, room, np.float32(1), weights)
+        _scores(flat_q, o, flat_k, base + head, width, room, np.float32(1), weights)
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(mul(to_bf16(load(weights, s)), spread(np.float32(scale)))))
-        mass = spread(_softmax(weights, count))
+        if cap > 0:
+            _cap_bf16(weights, np.float32(cap))
+        mass = spread(_softmax(weights, low - head, count - head))
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(div(load(weights, s), mass)))
-        _mix(weights, count, flat_v, base, width, np.float32(1), flat_out, o)
+        _mix(weights, count - head, flat_v, base + head * width, width, np.float32(1), flat_out, o)
         for d in range(0, width, 16):
             store_part(flat_out, o + d, width - d, to_bf16(load_part(flat_out, o + d, width - d)))
+
+
+@helper
+def _lowest(count: int, window: int) -> int:
+    """First key that a row with `count` keys up to its own may see."""
+    return count - window if 0 < window < count else 0
+
+
+@helper
+def _cap(scores: Floats, cap: Any) -> None:
+    for s in range(0, scores.size, 16):
+        store(scores, s, mul(tanh(div(load(scores, s), spread(cap))), spread(cap)))
+
+
+@helper
+def _cap_bf16(scores: Floats, cap: Any) -> None:
+    for s in range(0, scores.size, 16):
+        bent = to_bf16(tanh(to_bf16(div(load(scores, s), spread(cap)))))
+        store(scores, s, to_bf16(mul(bent, spread(cap))))
 
 
 @helper
@@ -133,10 +180,12 @@ def _scores(q: Floats, i: int, keys: Floats, base: int, width: int, room: int, s
 
 
 @helper
-def _softmax(scores: Floats, count: int) -> Any:
-    """Scores become e^(score - largest), zeros beyond count; their sum."""
+def _softmax(scores: Floats, low: int, count: int) -> Any:
+    """Scores become e^(score - largest), zeros below low (in the first block) and from count on; their sum."""
     lowest = spread(np.float32(-np.inf))
     most = lowest
+    if low > 0:
+        store(scores, 0, first(lowest, low, load(scores, 0)))
     for s in range(0, scores.size, 16):
         most = larger(first(load(scores, s), count - s, lowest), most)
     peak = spread(largest(most))

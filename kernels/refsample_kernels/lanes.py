@@ -111,6 +111,12 @@ def larger(a: Lanes, b: Lanes) -> Lanes:
 
 
 @operation
+def below(a: Lanes, b: Lanes, x: Lanes, y: Lanes) -> Lanes:
+    """x where a < b, y elsewhere and where either is NaN."""
+    return np.where(a < b, x, y)
+
+
+@operation
 def first(v: Lanes, n: int, other: Lanes) -> Lanes:
     """Lanes below n from v, the rest from other."""
     return np.where(np.arange(WIDTH) < n, v, other)

@@ -188,6 +188,13 @@ def _arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
         return one(one, one), lambda c, b, sig, args: b.select(b.fcmp_ordered(">", *args), *args)
 
     @intrinsic  # type: ignore[untyped-decorator]
+    def below(context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            return b.select(b.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+
+        return one(one, one, one, one), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def first(context: Any, v: Any, n: Any, other: Any) -> Any:
         return one(one, size, one), lambda c, b, sig, args: b.select(e.below(b, args[1]), args[0], args[2])
 
@@ -199,7 +206,7 @@ def _arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
     def to_bf16(context: Any, v: Any) -> Any:
         return one(one), lambda c, b, sig, args: _to_bf16(e, b, args[0])
 
-    made = {"fma": fma, "larger": larger, "first": first, "exp": exp, "to_bf16": to_bf16}
+    made = {"fma": fma, "larger": larger, "below": below, "first": first, "exp": exp, "to_bf16": to_bf16}
     return made | {"add": binary("fadd"), "sub": binary("fsub"), "mul": binary("fmul"), "div": binary("fdiv")}
 
 

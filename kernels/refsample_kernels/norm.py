@@ -1,4 +1,4 @@
-"""Root-mean-square norm of rows. It knows nothing of layers."""
+"""Norms of rows: root mean square, and mean and variance. It knows nothing of layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import kernel
-from refsample_kernels.lanes import fma, load, load_part, mul, spread, store, store_part, total
+from refsample_kernels.lanes import add, first, fma, load, load_part, mul, spread, store, store_part, sub, total
 
 Floats = NDArray[Any]
 
@@ -17,6 +17,14 @@ def define_rms_norm(x: Floats, weight: Floats, eps: float, out: Floats) -> None:
     """out[n] = x[n] / sqrt(mean_c x[n, c]^2 + eps) * weight; x and out [N, C], weight [C]."""
     wide = x.astype(np.float64)
     out[...] = wide / np.sqrt((wide * wide).mean(axis=1, keepdims=True) + eps) * weight
+
+
+def define_layer_norm(x: Floats, weight: Floats, bias: Floats, eps: float, out: Floats) -> None:
+    """out[n] = (x[n] - mean) / sqrt(variance + eps) * weight + bias; x and out [N, C], weight [C], bias [C] or [0]."""
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    normed = centred / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + eps) * weight
+    out[...] = normed + bias if bias.size else normed
 
 
 @kernel(define_rms_norm)
@@ -42,3 +50,36 @@ def rms_norm(x: Floats, weight: Floats, eps: float, out: Floats) -> None:
         if rest:
             v = mul(mul(load_part(flat_x, i + whole, rest), scale), load_part(weight, whole, rest))
             store_part(flat_out, i + whole, rest, v)
+
+
+@kernel(define_layer_norm)
+def layer_norm(x: Floats, weight: Floats, bias: Floats, eps: float, out: Floats) -> None:
+    """See `define_layer_norm`; both sums run in sixteen lanes, the squares are those of the centred values."""
+    rows, width = x.shape
+    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+    rest = width % 16
+    whole = width - rest
+    nothing = spread(np.float32(0))
+    for n in range(rows):
+        i = n * width
+        sums = nothing
+        for c in range(0, whole, 16):
+            sums = add(sums, load(flat_x, i + c))
+        if rest:
+            sums = add(sums, load_part(flat_x, i + whole, rest))
+        mean = spread(total(sums) / np.float32(width))
+        squares = nothing
+        for c in range(0, whole, 16):
+            v = sub(load(flat_x, i + c), mean)
+            squares = fma(v, v, squares)
+        if rest:
+            v = first(sub(load_part(flat_x, i + whole, rest), mean), rest, nothing)
+            squares = fma(v, v, squares)
+        variance = total(squares) / np.float32(width)
+        scale = spread(np.float32(1) / np.sqrt(np.float32(variance + np.float32(eps))))
+        for c in range(0, width, 16):
+            held = min(16, width - c)
+            v = mul(mul(sub(load_part(flat_x, i + c, held), mean), scale), load_part(weight, c, held))
+            if bias.shape[0]:
+                v = add(v, load_part(bias, c, held))
+            store_part(flat_out, i + c, held, v)

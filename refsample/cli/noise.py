@@ -20,8 +20,8 @@ from refsample.render import ansi, columns, wants_colour
 if TYPE_CHECKING:
     from refsample.generation.noise import Noise
 
-DECADES = 12
-"""The picture shows mean KLs from 1e-12 nats to 1."""
+DECADES = 8
+"""The picture shows mean KLs from 1e-8 nats to 1, two marks a decade."""
 
 
 @click.command(short_help="Measure what rounding does to a model.")
@@ -82,15 +82,15 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def decades(kl: float) -> str:
-    """A mean KL on a log scale, a mark a decade; nothing for 1e-12 and less, or for what is no number."""
+    """A mean KL on a log scale, two marks a decade; nothing for 1e-8 and less, or for what is no number."""
     if not kl > 0:
         return ""
-    return "=" * round(min(max(math.log10(kl) + DECADES, 0), DECADES))
+    return "=" * round(2 * min(max(math.log10(kl) + DECADES, 0), DECADES))
 
 
 def table(found: Sequence[Noise]) -> list[str]:
     """A line for each emulation under a heading; then what each is, and what was left out."""
-    rows: list[tuple[str, ...]] = [("emulation", "mean KL", "1e-12 .. 1", "same top", "RMS dp", "|dlogp| 50 %", "95 %",
+    rows: list[tuple[str, ...]] = [("emulation", "mean KL", "1e-8 .. 1".ljust(2 * DECADES), "same top", "RMS dp", "|dlogp| 50 %", "95 %",
                                     "99 %", "worst", "logits")]  # fmt: skip
     for one in found:
         errors = [f"{value:.1e}" for value in one.dlogp]

@@ -16,10 +16,11 @@ class Cache:
     """Keys [L, K, D, S] (transposed, as attention reads them) and values [L, K, S, D]; S grows up to `limit` tokens.
 
     Slots beyond `length` are read by attention, never used: they start as zeros, as stale memory may overflow there.
-    One sequence, one user at a time; `fork` gives an independent one. `precision` is that of the transformer it is for.
+    One sequence, one user at a time; `fork` gives an independent one. `precision` is that of the transformer it is for,
+    `declared` the length that the text was said to get, 0 until it is known.
     """
 
-    __slots__ = ("keys", "length", "limit", "precision", "values")
+    __slots__ = ("declared", "keys", "length", "limit", "precision", "values")
 
     def __init__(self, shape: tuple[int, int, int], limit: int, dtype: Any, precision: str, capacity: int = 0) -> None:
         """`shape` is (L, K, D)."""
@@ -27,7 +28,7 @@ class Cache:
         slots = _round_up(min(capacity, limit))
         self.keys: NDArray[Any] = np.zeros((layers, kv_heads, head_width, slots), dtype)  # [L, K, D, S]
         self.values: NDArray[Any] = np.zeros((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
-        self.length, self.limit, self.precision = 0, limit, precision
+        self.length, self.limit, self.precision, self.declared = 0, limit, precision, capacity
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in all. ContextLengthError beyond the model's context."""
@@ -40,7 +41,7 @@ class Cache:
         """A copy that grows by itself."""
         copy = object.__new__(Cache)
         copy.keys, copy.values, copy.length = self.keys, self.values, self.length
-        copy.limit, copy.precision = self.limit, self.precision
+        copy.limit, copy.precision, copy.declared = self.limit, self.precision, self.declared
         copy._move(_round_up(self.length + 1))
         return copy
 

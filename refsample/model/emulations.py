@@ -17,18 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.model import quantise
-from refsample.model.numerics import BF16, FLOAT32, FLOAT64, Arithmetic, as_is, map_weights
-from refsample.model.quantise import to_f16
+from refsample.model.halves import BF16, F16
+from refsample.model.numerics import FLOAT32, FLOAT64, Arithmetic, as_is, map_weights
 from refsample.model.weights import Projection, Weights
-from refsample_kernels.activation import silu_gate
 from refsample_kernels.attention import attention
-from refsample_kernels.lanes import widen
 from refsample_kernels.linear import linear
-from refsample_kernels.norm import rms_norm
+from refsample_kernels.norm import layer_norm, rms_norm
 
 Array = NDArray[Any]
 Rounding = Callable[[Array], Array]
-_NO_BIAS = np.empty(0, np.float32)
 
 
 # --- quantised weights, activations, cache --------------------------------------------------------------------------
@@ -38,8 +35,12 @@ def _projections(rounded: Rounding, weights: Weights) -> Weights:
     return map_weights(weights, rounded, as_is, outer=as_is)
 
 
-def _every_matrix(rounded: Rounding, weights: Weights) -> Weights:
-    return map_weights(weights, rounded, as_is)
+def _with_outer(rounded: Rounding, weights: Weights) -> Weights:
+    """Projections, embedding and head; routers and learned positions stay, as GGUF keeps them in float32."""
+    embedding = rounded(weights.embedding)
+    tied = weights.head.weight is weights.embedding
+    head = Projection(embedding if tied else rounded(weights.head.weight), weights.head.bias)
+    return replace(_projections(rounded, weights), embedding=embedding, head=head)
 
 
 def _linear_of(rounded: Rounding, x: Array, weight: Array, bias: Array, out: Array) -> None:
@@ -60,79 +61,17 @@ def _with_tokens(name: str, rounded: Rounding, about: str) -> Arithmetic:
         prepare=partial(_projections, rounded),
         linear=partial(_linear_of, rounded),
         head=linear,
+        router=linear,
         about=about,
     )
 
 
 def _gguf(name: str, rounded: Rounding, about: str) -> Arithmetic:
-    """Every matrix rounded, embedding and head too, and products as llama.cpp's CPU backend makes them: it rounds the
-    other side to Q8_0 first, whatever the type of the weights."""
+    """Embedding and head rounded too, and products as llama.cpp's CPU backend makes them: it rounds the other side to
+    Q8_0 first, whatever the type of the weights."""
     product = partial(_linear_of, quantise.round_to_q8_0)
-    return replace(FLOAT32, name=name, prepare=partial(_every_matrix, rounded), linear=product, about=about)
-
-
-# --- float16 --------------------------------------------------------------------------------------------------------
-
-
-def _f16(weights: Weights) -> Weights:
-    """Matrices as float16 bits (as they are where the file is float16), vectors rounded."""
-
-    def bits(array: Array) -> Array:
-        if array.dtype == np.int16:
-            return array
-        with np.errstate(over="ignore"):
-            return widen(array).astype(np.float16).view(np.int16)
-
-    return map_weights(weights, bits, to_f16)
-
-
-def _linear_f16(x: Array, weight: Array, bias: Array, out: Array) -> None:
-    """x [N, in] W^T + b in float32, the result [N, out] rounded."""
-    linear(x, weight, bias, out)
-    out[...] = to_f16(out)
-
-
-def _rms_norm_f16(x: Array, weight: Array, eps: float, out: Array) -> None:
-    """Rows [N, C] are rounded before the weight [C] and after it."""
-    rms_norm(x, np.ones_like(weight), eps, out)
-    out[...] = to_f16(to_f16(out) * weight)
-
-
-def _rotate_f16(x: Array, cos: Array, sin: Array, out: Array) -> None:
-    """Both products are rounded before they are added."""
-    c, s = to_f16(cos)[:, None, :], to_f16(sin)[:, None, :]  # [T, 1, D/2]
-    half = x.shape[2] // 2
-    low, high = x[:, :, :half], x[:, :, half:]  # [T, H, D/2]
-    out[:, :, :half] = to_f16(to_f16(low * c) - to_f16(high * s))
-    out[:, :, half:] = to_f16(to_f16(high * c) + to_f16(low * s))
-
-
-def _silu_gate_f16(gate: Array, up: Array, out: Array) -> None:
-    """The activation [N, F] is rounded before the product and after it."""
-    silu_gate(gate, np.ones_like(gate), out)
-    out[...] = to_f16(to_f16(out) * up)
-
-
-def _attention_f16(q: Array, keys: Array, values: Array, start: int, scale: float, out: Array) -> None:
-    """Rounded after q.k, after the scale, after the softmax (itself in float64) and at the end, as eager attention."""
-    rows, heads, width = q.shape
-    end, group = start + rows, heads // len(keys)
-    if rows > 1 and not np.isfinite(values[:, :end]).all():  # 0 * inf would reach rows that do not see it
-        for t in range(rows):
-            _attention_f16(q[t : t + 1], keys, values, start + t, scale, out[t : t + 1])
-        return
-    seen = np.repeat(np.arange(end) <= np.arange(start, end)[:, None], group, axis=0)  # [T G, S]
-    for kv in range(len(keys)):
-        mine = slice(kv * group, (kv + 1) * group)
-        scores = np.empty((rows * group, end), np.float32)  # [T G, S]
-        linear(q[:, mine].reshape(-1, width), np.ascontiguousarray(keys[kv, :, :end].T), _NO_BIAS, scores)
-        with np.errstate(invalid="ignore"):  # a score that overflowed makes NaN of its row, as there
-            scores = np.where(seen, to_f16(to_f16(scores) * np.float32(scale)), np.float32(-np.inf))
-            powers = np.exp((scores - scores.max(axis=1, keepdims=True)).astype(np.float64))
-            shares = to_f16((powers / np.cumsum(powers, axis=1)[:, -1:]).astype(np.float32))  # in turn: a fixed order
-        mixed = np.empty((rows * group, width), np.float32)  # [T G, D]
-        linear(shares, np.ascontiguousarray(values[kv, :end].T), _NO_BIAS, mixed)
-        out[:, mine] = to_f16(mixed).reshape(rows, group, width)
+    made = _weights(name, rounded, about)
+    return replace(made, prepare=partial(_with_outer, rounded), linear=product, router=linear)
 
 
 # --- another order of sums ------------------------------------------------------------------------------------------
@@ -149,9 +88,9 @@ def _shuffle(array: Array) -> Array:
 
 
 def _shuffled(weights: Weights) -> Weights:
-    """Columns of projections and head in that order: products find them so. The embedding is not summed over."""
-    moved = map_weights(weights, _shuffle, as_is, outer=as_is)
-    return replace(moved, head=Projection(_shuffle(weights.head.weight), weights.head.bias))
+    """Columns of every matrix that is multiplied with in that order: products find them so."""
+    moved = map_weights(weights, _shuffle, as_is)
+    return replace(moved, embedding=weights.embedding, positions=weights.positions)
 
 
 def _rms_norm_shuffled(x: Array, weight: Array, eps: float, out: Array) -> None:
@@ -161,29 +100,24 @@ def _rms_norm_shuffled(x: Array, weight: Array, eps: float, out: Array) -> None:
     out[:, _order(x.shape[1])] = made
 
 
-def _attention_shuffled(q: Array, keys: Array, values: Array, start: int, scale: float, out: Array) -> None:
+def _layer_norm_shuffled(x: Array, weight: Array, bias: Array, eps: float, out: Array) -> None:
+    """The same."""
+    made = np.empty_like(out)
+    layer_norm(_shuffle(x), _shuffle(weight), _shuffle(bias), eps, made)
+    out[:, _order(x.shape[1])] = made
+
+
+def _attention_shuffled(
+    q: Array, keys: Array, values: Array, start: int, scale: float, window: int, cap: float, out: Array
+) -> None:
     """On a cache whose channels lie in the other order: q.k is summed in it. Sums over keys stay as they are."""
     made = np.empty_like(out)
-    attention(_shuffle(q), keys, values, start, scale, made)
+    attention(_shuffle(q), keys, values, start, scale, window, cap, made)
     out[..., _order(q.shape[2])] = made
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
-
-F16 = replace(
-    FLOAT32,
-    name="f16",
-    prepare=_f16,
-    linear=_linear_f16,
-    rms_norm=_rms_norm_f16,
-    rotate=_rotate_f16,
-    silu_gate=_silu_gate_f16,
-    attention=_attention_f16,
-    settle=to_f16,
-    about="weights and activations in float16, beyond 65504 infinite",
-)
-"""Rounded where torch rounds a transformers model run in that type with eager attention, as BF16 is."""
 
 SHUFFLED = replace(
     FLOAT32,
@@ -191,6 +125,8 @@ SHUFFLED = replace(
     prepare=_shuffled,
     linear=partial(_linear_of, _shuffle),
     rms_norm=_rms_norm_shuffled,
+    rms_norm_once=_rms_norm_shuffled,
+    layer_norm=_layer_norm_shuffled,
     attention=_attention_shuffled,
     keep=_shuffle,
     about="float32, channels summed in another fixed order",

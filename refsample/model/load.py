@@ -31,7 +31,7 @@ def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
         raise foreign_weights(folder) or MissingFileError(f"{folder}: config.json is missing, and so is {SINGLE}")
     config = read_config(folder)
     weights = open_weights(folder, config)
-    angles = Angles(config.rope, config.head_width)
+    angles = tuple(Angles(settings) for settings in config.ropes)
     return Transformer(config, weights, weights, FLOAT32, angles).with_precision(precision)
 
 

@@ -23,19 +23,20 @@ from refsample.model.emulations import ARITHMETICS
 from refsample.model.lora import Adapter, LowRank
 from refsample.model.numerics import Arithmetic, Product
 from refsample.model.rope import Angles
-from refsample.model.weights import Layer, Projection, Weights
+from refsample.model.weights import NOTHING, Layer, Mixture, Norm, Projection, Weights
 from refsample_kernels.lanes import widen
 
 Ids = Sequence[int] | NDArray[Any]
-_NO_BIAS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
     """What attention has to know of the rows [N] of one flat batch."""
 
-    turns: tuple[NDArray[Any], NDArray[Any]]
-    """Cosines and sines of the rows' positions, both [N, D/2]."""
+    positions: NDArray[np.int64]
+    """[N]"""
+    turns: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
+    """For each of the config's rotary settings, cosines and sines of the rows' positions, both [N, R/2]."""
     spans: list[slice]
     """Rows of each segment."""
     caches: list[Cache]
@@ -52,7 +53,8 @@ class Transformer:
     source: Weights
     """As the files hold them."""
     arithmetic: Arithmetic
-    angles: Angles
+    angles: tuple[Angles, ...]
+    """For each of the config's rotary settings."""
     adapter: Adapter | None = None
     """Added to products as they are computed; the weights are those of the base, whoever else runs them."""
 
@@ -77,7 +79,12 @@ class Transformer:
         return replace(self, adapter=adapter)
 
     def new_cache(self, capacity: int | None = None) -> Cache:
-        """An empty cache; it grows as needed up to config.max_position tokens."""
+        """An empty cache; it grows as needed up to config.max_position tokens.
+
+        `capacity` declares how many tokens the text will have in all. Nothing depends on it but memory, and the angles
+        of rotary variants that go by a text's length (dynamic, longrope): those of what was declared hold to the end,
+        None being the length of the first pass.
+        """
         c = self.config
         shape = (c.layers, c.kv_heads, c.head_width)
         return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0)
@@ -97,12 +104,13 @@ class Transformer:
             start += length
         for length, (_, cache) in zip(lengths, segments, strict=True):
             cache.reserve(cache.length + length)
+            cache.declared = cache.declared or length
         positions = np.concatenate(
             [np.arange(cache.length, cache.length + n) for n, (_, cache) in zip(lengths, segments, strict=True)]
         )  # [N]
         caches = [cache for _, cache in segments]
-        batch = _Batch(self.angles.at(positions, self.arithmetic.dtype), spans, caches)
-        x = self._embed(ids)
+        batch = _Batch(positions, tuple(self._turns(angles, positions, spans, caches) for angles in self.angles), spans, caches)
+        x = self._embed(ids, positions)
         for number, layer in enumerate(self.weights.layers):
             x = self._block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
@@ -110,52 +118,142 @@ class Transformer:
         if rows == "last":
             x = x[[span.stop - 1 for span in spans]]  # [segments, C]
             spans = [slice(n, n + 1) for n in range(len(spans))]
-        extra = None if self.adapter is None else self.adapter.head
-        normed = self._norm(x, self.weights.final_norm)
-        logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
+        logits = self._head(x)  # [N, V]
         return [logits[span] for span in spans]
 
-    def _embed(self, ids: NDArray[np.int64]) -> NDArray[Any]:
-        """ids [N] -> [N, C]."""
-        x = self.arithmetic.settle(widen(self.weights.embedding[ids]).astype(self.arithmetic.dtype))  # [N, C]
-        if self.adapter is None or self.adapter.embedding is None:
+    def _turns(
+        self, angles: Angles, positions: NDArray[np.int64], spans: Sequence[slice], caches: Sequence[Cache]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Cosines and sines of the rows, each text by the length that it was declared to have."""
+        dtype = self.arithmetic.dtype
+        if len({cache.declared for cache in caches}) == 1:
+            return angles.at(positions, dtype, caches[0].declared)
+        parts = [angles.at(positions[span], dtype, cache.declared) for span, cache in zip(spans, caches, strict=True)]
+        return np.concatenate([cos for cos, _ in parts]), np.concatenate([sin for _, sin in parts])
+
+    def _embed(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[Any]:
+        """ids and their positions [N] -> [N, C]."""
+        weights, dtype = self.weights, self.arithmetic.dtype
+        x = self.arithmetic.settle(widen(weights.embedding[ids]).astype(dtype))  # [N, C]
+        if self.adapter is not None and self.adapter.embedding is not None:
+            extra = self.adapter.embedding
+            x = self._with_product(x, widen(extra.down[ids]).astype(dtype), extra)
+        if weights.positions is not None:
+            learned = self.arithmetic.settle(widen(weights.positions[positions]).astype(dtype))  # [N, C]
+            x = self.arithmetic.settle(x + learned)
+        return self._scaled(x, self.config.embedding_scale)
+
+    def _head(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Last hidden states [N, C] -> logits [N, V]."""
+        c, extra = self.config, None if self.adapter is None else self.adapter.head
+        normed = self._norm(x, self.weights.final_norm)
+        logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
+        if c.logits_scale != 1:
+            logits = self.arithmetic.settle(logits / logits.dtype.type(c.logits_scale))
+        if c.final_cap is None:
+            return logits
+        capped = np.empty_like(logits)  # [N, V]
+        self.arithmetic.soft_cap(logits, c.final_cap, capped)
+        return capped
+
+    def _scaled(self, x: NDArray[Any], scale: float) -> NDArray[Any]:
+        """x times a number of the config, which is held in the arithmetic's type too."""
+        if scale == 1:
             return x
-        extra = self.adapter.embedding
-        return self._with_product(x, widen(extra.down[ids]).astype(self.arithmetic.dtype), extra)
+        factor = self.arithmetic.settle(np.array([scale], x.dtype))
+        return self.arithmetic.settle(x * factor)
 
     def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
-        math, settle = self.arithmetic, self.arithmetic.settle
-        extra: Mapping[str, LowRank] = {} if self.adapter is None else self.adapter.layers[number]
-        normed = self._norm(x, layer.attention_norm)
-        mixed = self._attend(layer, number, normed, batch)  # [N, HD]
-        x = settle(x + self._linear(mixed, layer.o, extra.get("o")))
-        normed = self._norm(x, layer.mlp_norm)
-        gate = self._linear(normed, layer.gate, extra.get("gate"))  # [N, F]
-        up = self._linear(normed, layer.up, extra.get("up"))  # [N, F]
-        gated = np.empty_like(gate)  # [N, F]
-        math.silu_gate(gate, up, gated)
-        return settle(x + self._linear(gated, layer.down, extra.get("down")))
+        settle, scale = self.arithmetic.settle, self.config.residual_scale
+        extra = self._extra(number)
+        normed = x if layer.attention_norm is None else self._norm(x, layer.attention_norm)
+        mixed = self._linear(self._attend(layer, number, normed, batch), layer.o, extra.get("o"))  # [N, C]
+        if layer.attention_out_norm is not None:
+            mixed = self._norm(mixed, layer.attention_out_norm)
+        if self.config.parallel:  # the feed-forward reads what attention read, or a norm of its own of it
+            read = normed if layer.mlp_norm is None else self._norm(x, layer.mlp_norm)
+            return settle(settle(mixed + self._feed_forward(layer, read, extra)) + x)
+        x = settle(x + self._scaled(mixed, scale))
+        read = x if layer.mlp_norm is None else self._norm(x, layer.mlp_norm)
+        added = self._feed_forward(layer, read, extra)  # [N, C]
+        if layer.mlp_out_norm is not None:
+            added = self._norm(added, layer.mlp_out_norm)
+        return settle(x + self._scaled(added, scale))
+
+    def _feed_forward(self, layer: Layer, x: NDArray[Any], extra: Mapping[str, LowRank]) -> NDArray[Any]:
+        """Of the normed rows x [N, C], through one feed-forward or through experts; [N, C]."""
+        if layer.mixture is not None:
+            return self._experts(layer.mixture, x)
+        assert layer.up is not None and layer.down is not None
+        return self._mlp(layer.gate, layer.up, layer.down, x, extra)
+
+    def _mlp(
+        self, gate: Projection | None, up: Projection, down: Projection, x: NDArray[Any], extra: Mapping[str, LowRank]
+    ) -> NDArray[Any]:
+        """down(act(gate x) * up x), without a gate down(act(up x)); x [N, C]."""
+        act = self.arithmetic.activations[self.config.activation]
+        wide = self._linear(x, up, extra.get("up"))  # [N, F]
+        inner = wide if gate is None else self._linear(x, gate, extra.get("gate"))  # [N, F]
+        bent = np.empty_like(inner)  # [N, F]
+        act(inner, bent)
+        if gate is not None:
+            bent = self.arithmetic.settle(bent * wide)
+        return self._linear(bent, down, extra.get("down"))
+
+    def _experts(self, mixture: Mixture, x: NDArray[Any]) -> NDArray[Any]:
+        """Each row of x [N, C] through the experts that its router chooses, added up in the order of their numbers."""
+        experts, settle = self.config.experts, self.arithmetic.settle
+        assert experts is not None
+        logits = self._linear(x, mixture.router, None, self.arithmetic.router)  # [N, E]
+        chosen = np.empty((len(x), experts.per_token), np.int64)  # [N, k]
+        shares = np.empty(chosen.shape, x.dtype)  # [N, k]
+        self.arithmetic.route(logits, experts.normalise, chosen, shares)
+        out = np.zeros_like(x)  # [N, C]
+        for number in np.unique(chosen):
+            rows, places = np.nonzero(chosen == number)
+            part = mixture.experts[number]
+            made = self._mlp(part.gate, part.up, part.down, x[rows], {})  # [n, C]
+            out[rows] = settle(out[rows] + settle(made * shares[rows, places, None]))
+        return out
 
     def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
-        """Attention of the normed rows x [N, C]; their keys and values go into the caches."""
-        c, math = self.config, self.arithmetic
-        extra: Mapping[str, LowRank] = {} if self.adapter is None else self.adapter.layers[number]
-        q = self._linear(x, layer.q, extra.get("q")).reshape(-1, c.heads, c.head_width)  # [N, H, D]
-        k = self._linear(x, layer.k, extra.get("k")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        """Attention of the normed rows x [N, C]; their keys and values go into the caches. [N, HD]"""
+        c, math, extra = self.config, self.arithmetic, self._extra(number)
+        q = self._linear(x, layer.q, extra.get("q"))  # [N, HD]
+        k = self._linear(x, layer.k, extra.get("k"))  # [N, KD]
         v = self._linear(x, layer.v, extra.get("v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
-        turned_q, turned_k, out = np.empty_like(q), np.empty_like(k), np.empty_like(q)  # as q, k and q
-        math.rotate(q, *batch.turns, turned_q)
-        math.rotate(k, *batch.turns, turned_k)
-        turned_k, v = math.keep(turned_k), math.keep(v)
-        scale = c.head_width**-0.5
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = self._head_norm(q, layer.q_norm), self._head_norm(k, layer.k_norm)
+        q, k = self._turned(q, c.heads, number, batch), self._turned(k, c.kv_heads, number, batch)
+        out = np.empty_like(q)  # [N, H, D]
+        k, v = math.keep(k), math.keep(v)
+        window, cap = c.windows[number] or 0, c.attention_cap or 0.0
         for span, cache in zip(batch.spans, batch.caches, strict=True):
             start, keys, values = cache.length, cache.keys[number], cache.values[number]
             end = start + span.stop - span.start
-            keys[:, :, start:end] = turned_k[span].transpose(1, 2, 0)  # [K, D, T]
+            keys[:, :, start:end] = k[span].transpose(1, 2, 0)  # [K, D, T]
             values[:, start:end] = v[span].transpose(1, 0, 2)  # [K, T, D]
-            math.attention(turned_q[span], keys, values, start, scale, out[span])
-        return out.reshape(len(x), -1)  # [N, HD]
+            math.attention(q[span], keys, values, start, c.attention_scales[number], window, cap, out[span])
+        return out.reshape(len(x), -1)
+
+    def _turned(self, x: NDArray[Any], heads: int, number: int, batch: _Batch) -> NDArray[Any]:
+        """Queries or keys [N, HD] with the rotary embedding of a layer, where it has one; [N, H, D]."""
+        apart = x.reshape(len(x), heads, self.config.head_width)  # [N, H, D]
+        which = self.config.layer_ropes[number]
+        if which is None:
+            return apart
+        turned = np.empty_like(apart)  # [N, H, D]
+        self.arithmetic.rotate(apart, *batch.turns[which], turned)
+        return turned
+
+    def _head_norm(self, x: NDArray[Any], norm: Norm) -> NDArray[Any]:
+        """A norm over each head of x [N, HD], or over all of them where it is as wide."""
+        return self._norm(x.reshape(-1, len(norm.weight)), norm).reshape(x.shape)
+
+    def _extra(self, number: int) -> Mapping[str, LowRank]:
+        """What the adapter adds in a layer."""
+        return {} if self.adapter is None else self.adapter.layers[number]
 
     def _linear(
         self, x: NDArray[Any], projection: Projection, extra: LowRank | None = None, product: Product | None = None
@@ -165,18 +263,24 @@ class Transformer:
         if extra is None:
             return out
         inner = np.empty((len(x), len(extra.down)), out.dtype)  # [N, r]
-        self.arithmetic.low_rank(x, extra.down, _NO_BIAS, inner)
+        self.arithmetic.low_rank(x, extra.down, NOTHING, inner)
         return self._with_product(out, inner, extra)
 
     def _with_product(self, x: NDArray[Any], inner: NDArray[Any], extra: LowRank) -> NDArray[Any]:
         """x [N, out] and what an adapter makes of its inner values [N, r]."""
         product = np.empty_like(x)  # [N, out]
-        self.arithmetic.low_rank(inner, extra.up, _NO_BIAS, product)
+        self.arithmetic.low_rank(inner, extra.up, NOTHING, product)
         return self.arithmetic.settle(x + product.dtype.type(extra.scale) * product)
 
-    def _norm(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
-        out = np.empty_like(x)  # [N, C]
-        self.arithmetic.rms_norm(x, weight, self.config.norm_eps, out)
+    def _norm(self, x: NDArray[Any], norm: Norm) -> NDArray[Any]:
+        """The family's norm of rows x [N, C]."""
+        out, kind, eps = np.empty_like(x), self.config.family.norm, self.config.norm_eps  # [N, C]
+        if kind == "layer":
+            self.arithmetic.layer_norm(x, norm.weight, norm.bias, eps, out)
+        elif kind == "rms":
+            self.arithmetic.rms_norm(x, norm.weight, eps, out)
+        else:
+            self.arithmetic.rms_norm_once(x, norm.weight, eps, out)
         return out
 
 

@@ -1,13 +1,12 @@
 """Weights of a model folder, checked against its config and laid out by block. It knows nothing of arithmetic.
 
-Matrices stay mapped in the type of the file; norms and biases, which are small, are widened to float32.
+Matrices stay mapped in the type of the file, save those that a checkpoint holds in another order than [out, in] rows,
+which are copied; norms and biases, which are small, are widened to float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 
 from refsample.errors import MismatchError
 from refsample.model.config import ModelConfig
-from refsample.model.tensors import Tensor, open_tensors
+from refsample.model.families import Slot
+from refsample.model.taken import Taken
 from refsample_kernels.lanes import widen
 
-_CONFIG_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ROWS_AT_ONCE = 4096
+NOTHING = np.empty(0, np.float32)
+"""Stands for a bias that is not there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +33,38 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """One block."""
+class Norm:
+    """Weight and bias of a norm, [width] each, the bias [0] where there is none."""
 
-    attention_norm: NDArray[Any]
-    """[C]"""
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeedForward:
+    """Of one expert."""
+
+    gate: Projection
+    """[X, C]"""
+    up: Projection
+    """[X, C]"""
+    down: Projection
+    """[C, X]"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """Experts and what chooses among them."""
+
+    router: Projection
+    """[E, C]"""
+    experts: tuple[FeedForward, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One block; what its family does not have is None."""
+
     q: Projection
     """[HD, C]"""
     k: Projection
@@ -45,14 +73,24 @@ class Layer:
     """[KD, C]"""
     o: Projection
     """[C, HD]"""
-    mlp_norm: NDArray[Any]
-    """[C]"""
-    gate: Projection
+    gate: Projection | None = None
     """[F, C]"""
-    up: Projection
+    up: Projection | None = None
     """[F, C]"""
-    down: Projection
+    down: Projection | None = None
     """[C, F]"""
+    mixture: Mixture | None = None
+    """In place of gate, up and down."""
+    attention_norm: Norm | None = None
+    """[C], before attention; `attention_out_norm` after it."""
+    attention_out_norm: Norm | None = None
+    mlp_norm: Norm | None = None
+    """[C], before the feed-forward; `mlp_out_norm` after it."""
+    mlp_out_norm: Norm | None = None
+    q_norm: Norm | None = None
+    """[D], of each head by itself, or [HD]."""
+    k_norm: Norm | None = None
+    """[D] or [KD]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,40 +100,98 @@ class Weights:
     embedding: NDArray[Any]
     """[V, C]"""
     layers: tuple[Layer, ...]
-    final_norm: NDArray[Any]
+    final_norm: Norm
     """[C]"""
     head: Projection
     """[V, C]; the embedding itself where the config ties them."""
+    positions: NDArray[Any] | None = None
+    """[P, C], learned."""
 
 
 def open_weights(folder: Path, config: ModelConfig) -> Weights:
     """Map the weights of a folder. Every tensor is there, has its shape and type, and none is left over; ModelError."""
-    found = _Taken(folder, config, open_tensors(folder))
-    family = config.family
+    family, found = config.family, Taken(folder, config)
     embedding = found.matrix(family.embedding, "V", "C")
-    layers = tuple(_layer(found, config, family.block.format(layer=n)) for n in range(config.layers))
-    final_norm = found.vector(family.final_norm, "C")
-    head = _head(found, config, embedding)
-    found.refuse_left_over(family.left_over)
-    return Weights(embedding, layers, final_norm, Projection(head, np.empty(0, np.float32)))
+    positions = None if family.positions is None else found.matrix(family.positions, "P", "C")
+    layers = tuple(_layer(found, config, n) for n in range(config.layers))
+    final_norm = _norm(found, config, family.final_norm, "C")
+    bias = found.vector(family.head.removesuffix("weight") + "bias", "V") if family.head_bias else NOTHING
+    head = Projection(_head(found, config, embedding), bias)
+    found.refuse_left_over()
+    return Weights(embedding, layers, final_norm, head, positions)
 
 
-def _layer(found: _Taken, config: ModelConfig, prefix: str) -> Layer:
+def _layer(found: Taken, config: ModelConfig, number: int) -> Layer:
     family = config.family
-    parts = {}
+    prefix = family.block.format(layer=number)
+    mixed = config.experts is not None and config.experts.layers[number]
+    parts: dict[str, Any] = {}
     for slot in family.projections:
-        weight = found.matrix(f"{prefix}{slot.tensor}.weight", slot.out, slot.inp)
-        biased = slot.bias is not None and getattr(config, slot.bias)
-        bias = found.vector(f"{prefix}{slot.tensor}.bias", slot.out) if biased else np.empty(0, np.float32)
-        parts[slot.field] = Projection(weight, bias)
-    return Layer(
-        attention_norm=found.vector(prefix + family.attention_norm, "C"),
-        mlp_norm=found.vector(prefix + family.mlp_norm, "C"),
-        **parts,
-    )
+        if not (mixed and slot.field in ("gate", "up", "down")):
+            parts[slot.field] = _projection(found, config, prefix, slot)
+    for field, (name, letters) in family.norms.items():
+        parts[field] = _norm(found, config, prefix + name, letters)
+    return Layer(**parts, mixture=_mixture(found, config, prefix) if mixed else None)
 
 
-def _head(found: _Taken, config: ModelConfig, embedding: NDArray[Any]) -> NDArray[Any]:
+def _norm(found: Taken, config: ModelConfig, name: str, letters: str) -> Norm:
+    weight = found.vector(f"{name}.weight", letters)
+    if config.family.norm == "rms_plus_one":
+        weight += np.float32(1)
+    return Norm(weight, found.vector(f"{name}.bias", letters) if config.family.norm == "layer" else NOTHING)
+
+
+def _projection(found: Taken, config: ModelConfig, prefix: str, slot: Slot) -> Projection:
+    """A projection, cut out of its tensor where several share one."""
+    name = prefix + slot.tensor
+    rows = rows_of(slot, config)
+    total = sum(config.size(other.out) for other in config.family.projections if other.tensor == slot.tensor)
+    if config.family.transposed:
+        held = found.array(f"{name}.weight", (config.size(slot.inp), total))  # [in, out of all]
+        weight = np.ascontiguousarray(held[:, rows].T)
+    else:
+        weight = found.array(f"{name}.weight", (total, config.size(slot.inp)))[rows]
+    biased = slot.bias if isinstance(slot.bias, bool) else getattr(config, slot.bias)
+    bias = found.wide(f"{name}.bias", (total,))[rows] if biased else NOTHING
+    return Projection(weight, np.ascontiguousarray(bias))
+
+
+def rows_of(slot: Slot, config: ModelConfig) -> slice | NDArray[np.intp]:
+    """Which rows of its tensor are a slot's: a slice wherever they lie together, so that they stay mapped."""
+    count = config.size(slot.out)
+    if not slot.fused:
+        return slice(0, count)
+    if slot.fused == "rows":
+        start = 0
+        for other in config.family.projections:
+            if other.field == slot.field:
+                break
+            start += config.size(other.out) if other.tensor == slot.tensor else 0
+        return slice(start, start + count)
+    group = config.heads // config.kv_heads
+    rows = np.arange(config.kv_heads * (group + 2) * config.head_width)
+    grouped = rows.reshape(config.kv_heads, group + 2, config.head_width)  # [K, H/K + 2, D]
+    places = {"q": slice(0, group), "k": slice(group, group + 1), "v": slice(group + 1, group + 2)}
+    taken = grouped[:, places[slot.field]].reshape(-1)
+    first, last = int(taken[0]), int(taken[-1])
+    return slice(first, last + 1) if last - first + 1 == len(taken) else taken
+
+
+def _mixture(found: Taken, config: ModelConfig, prefix: str) -> Mixture:
+    names, mixture = config.family.experts, config.experts
+    assert names is not None and mixture is not None
+    router = Projection(found.matrix(f"{prefix}{names.router}.weight", "E", "C"), NOTHING)
+    experts = []
+    for number in range(mixture.count):
+        gate, up, down = (
+            Projection(found.matrix(f"{prefix}{name.format(expert=number)}.weight", out, inp), NOTHING)
+            for name, out, inp in ((names.gate, "X", "C"), (names.up, "X", "C"), (names.down, "C", "X"))
+        )
+        experts.append(FeedForward(gate, up, down))
+    return Mixture(router, tuple(experts))
+
+
+def _head(found: Taken, config: ModelConfig, embedding: NDArray[Any]) -> NDArray[Any]:
     """The head's matrix; a tied head that is stored again has to hold the embedding's numbers."""
     name = config.family.head
     if not config.tied:
@@ -110,41 +206,3 @@ def _head(found: _Taken, config: ModelConfig, embedding: NDArray[Any]) -> NDArra
                     "though config.json says tie_word_embeddings=true"
                 )
     return embedding
-
-
-class _Taken:
-    """Tensors of a folder and which of them have been asked for."""
-
-    def __init__(self, folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
-        self.folder, self.config, self.tensors = folder, config, tensors
-        self._names: set[str] = set()
-
-    def matrix(self, name: str, out: str, inp: str) -> NDArray[Any]:
-        """A tensor [out, in] as it is held."""
-        return self._take(name, (self.config.size(out), self.config.size(inp))).data
-
-    def vector(self, name: str, letters: str) -> NDArray[Any]:
-        """A tensor of one axis, widened to float32."""
-        return np.array(widen(self._take(name, (self.config.size(letters),)).data), np.float32)
-
-    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = self.tensors.get(name)
-        if tensor is None:
-            raise MismatchError(f"{self.folder}: tensor {name} is missing from the weights")
-        if tensor.data.shape != shape:
-            held = list(tensor.data.shape)
-            raise MismatchError(f"{tensor.path}: tensor {name} has shape {held}, config.json says {list(shape)}")
-        said, held_as = self.config.dtype, _CONFIG_NAMES[tensor.dtype]
-        if said is not None and said not in (held_as, "float32"):  # float32 holds every half-precision number exactly
-            raise MismatchError(f"{tensor.path}: tensor {name} is {held_as}, config.json says {said}")
-        self._names.add(name)
-        return tensor
-
-    def refuse_left_over(self, harmless: tuple[str, ...]) -> None:
-        """MismatchError when the files hold a tensor that nobody reads."""
-        rest = [n for n in sorted(set(self.tensors) - self._names) if not any(fnmatchcase(n, p) for p in harmless)]
-        if rest:
-            more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
-            raise MismatchError(
-                f"{self.folder}: tensor {rest[0]}{more} in the weights, which the config has no use for"
-            )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from refsample_kernels.activation import define_silu_gate, silu_gate
+from refsample_kernels.activation import define_silu, silu
 from refsample_kernels.attention import attention, attention_bf16, define_attention, define_attention_bf16
 from refsample_kernels.jit import jit_disabled
 from refsample_kernels.lanes import to_bf16, widen
