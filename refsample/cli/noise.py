@@ -90,7 +90,8 @@ def decades(kl: float) -> str:
 
 def table(found: Sequence[Noise]) -> list[str]:
     """A line for each emulation under a heading; then what each is, and what was left out."""
-    rows: list[tuple[str, ...]] = [("emulation", "mean KL", "1e-8 .. 1".ljust(2 * DECADES), "same top", "RMS dp", "|dlogp| 50 %", "95 %",
+    picture = "1e-8 .. 1".ljust(2 * DECADES)
+    rows: list[tuple[str, ...]] = [("emulation", "mean KL", picture, "same top", "RMS dp", "|dlogp| 50 %", "95 %",
                                     "99 %", "worst", "logits")]  # fmt: skip
     for one in found:
         errors = [f"{value:.1e}" for value in one.dlogp]

@@ -27,7 +27,11 @@ TOY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "feed_forward": 20, 
 few = settings(max_examples=3 if jit.jit_disabled() else 25)
 LONGEST = 9 if jit.jit_disabled() else 150
 names = st.sampled_from(["toy"] if jit.jit_disabled() else ["toy", *CASES])
-precisions = st.sampled_from(["float32", "bf16", "int4-g32"])
+# Each that computes in a way of its own; the others differ from these in what their weights are.
+PRECISIONS = (
+    "float32", "bf16", "f16", "shuffled", "int4-g32", "int8-token", "q8_0", "fp8-token", "kv-int8", "kv-fp8",
+)  # fmt: skip
+precisions = st.sampled_from(PRECISIONS)
 ids = st.lists(st.integers(0, 267), min_size=1, max_size=LONGEST)
 
 
@@ -106,10 +110,11 @@ from refsample_kernels import jit
 model, tokens, results = load_transformer(Path(sys.argv[1])), [n * n % 268 for n in range(250)], []
 for count in (1, 2):
     jit.set_threads(count)
-    for precision in ("float32", "bf16", "int4-g32"):
+    for precision in sys.argv[2].split():
         run = model.with_precision(precision)
         results.append(run.forward([(tokens, run.new_cache())], rows="all")[0].tobytes())
-print(jit.threads(), numba.threading_layer() != "", *(a == b for a, b in zip(results, results[3:])))
+half = len(results) // 2
+print(jit.threads(), numba.threading_layer() != "", *(a == b for a, b in zip(results, results[half:])))
 """
 
 
@@ -120,14 +125,14 @@ def test_thread_counts(tmp_path: Path) -> None:
     paths = [str(package.parent) for package in PACKAGES]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-c", THREADS, str(folder)],
+        [sys.executable, "-c", THREADS, str(folder), " ".join(PRECISIONS)],
         env=env,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert done.stdout.strip() == "2 True True True True", done.stderr
+    assert done.stdout.strip() == " ".join(["2", "True", *("True" for _ in PRECISIONS)]), done.stderr
 
 
 @pytest.mark.skipif(jit.jit_disabled(), reason="too slow with the JIT off, and nothing to race")

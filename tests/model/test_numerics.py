@@ -53,9 +53,9 @@ def test_int4_of_a_width_that_no_group_divides() -> None:
 def test_int4_touches_the_projections_alone(model: Transformer) -> None:
     weights, source = model.with_precision("int4-g32").weights, model.source
     assert weights.embedding is source.embedding and weights.head.weight is source.head.weight
-    np.testing.assert_array_equal(weights.final_norm, source.final_norm)
+    np.testing.assert_array_equal(weights.final_norm.weight, source.final_norm.weight)
     for mine, theirs in zip(weights.layers, source.layers, strict=True):
-        np.testing.assert_array_equal(mine.attention_norm, theirs.attention_norm)
+        np.testing.assert_array_equal(mine.attention_norm.weight, theirs.attention_norm.weight)
         np.testing.assert_array_equal(mine.q.bias, theirs.q.bias)
         for name in ("q", "k", "v", "o", "gate", "up", "down"):
             assert not np.array_equal(getattr(mine, name).weight, widen(getattr(theirs, name).weight)), name
@@ -79,7 +79,7 @@ def test_bf16_rounds_weights_of_wider_files_too(dtype: str, tmp_path: Path) -> N
     weights = wide.with_precision("bf16").weights
     assert weights.embedding.dtype == np.uint16 and weights.head.weight is weights.embedding
     np.testing.assert_array_equal(widen(weights.embedding), to_bf16(widen(wide.source.embedding)))
-    np.testing.assert_array_equal(weights.final_norm, to_bf16(wide.source.final_norm))
+    np.testing.assert_array_equal(weights.final_norm.weight, to_bf16(wide.source.final_norm.weight))
 
 
 def test_errors_grow_in_the_order_of_the_precisions(model: Transformer) -> None:
