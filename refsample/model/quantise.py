@@ -45,8 +45,11 @@ def to_e4m3(values: Array, saturate: bool = True) -> F32:
         held = np.clip(held, np.float32(-E4M3_MAX), np.float32(E4M3_MAX))
     bits = np.ascontiguousarray(held).view(np.uint32)
     kept = (bits + np.uint32(0x7FFFF) + ((bits >> np.uint32(20)) & np.uint32(1))) & np.uint32(0xFFF00000)  # 3 bits
-    rounded = np.where(np.abs(held) < _E4M3_SMALL, np.rint(held / _E4M3_STEP) * _E4M3_STEP, kept.view(np.float32))
-    return np.where(np.abs(rounded) <= np.float32(E4M3_MAX), rounded, np.float32(np.nan)).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a signalling NaN may be among them
+        small = np.rint(np.clip(held, -_E4M3_SMALL, _E4M3_SMALL) / _E4M3_STEP) * _E4M3_STEP
+    rounded = np.where(np.abs(held) < _E4M3_SMALL, small, kept.view(np.float32))
+    fits = (np.abs(rounded) <= np.float32(E4M3_MAX)) & ~np.isnan(held)
+    return np.where(fits, rounded, np.float32(np.nan))
 
 
 def round_to_fp8(matrix: Array, scale: Literal["row", "tensor", "none"] = "row") -> F32:

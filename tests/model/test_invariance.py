@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.load import load_transformer
 from refsample.model.transformer import Transformer
 from refsample_kernels import jit
@@ -80,6 +81,18 @@ def test_batches(name: str, precision: str, prompts: list[list[int]], data: st.D
         np.testing.assert_array_equal(got, want[head:])
 
 
+@pytest.mark.parametrize("precision", [name for name in ARITHMETICS if name != "float64"])
+def test_every_emulation(precision: str) -> None:
+    """At once beside another, and token by token."""
+    run = model("toy", precision)
+    first, second = [n * n % 268 for n in range(1, 22)], [n * 7 % 268 for n in range(5)]
+    want = whole(run, first)
+    got, _ = run.forward([(first, run.new_cache()), (second, run.new_cache())], rows="all")
+    np.testing.assert_array_equal(got, want)
+    singly = run.new_cache()
+    np.testing.assert_array_equal(np.concatenate([run.forward([([token], singly)])[0] for token in first]), want)
+
+
 @few
 @given(names, ids, ids, st.data())
 def test_forks_and_cuts(name: str, tokens: list[int], others: list[int], data: st.DataObject) -> None:
@@ -105,6 +118,7 @@ def test_forks_and_cuts(name: str, tokens: list[int], others: list[int], data: s
 THREADS = """
 import numba, sys
 from pathlib import Path
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.load import load_transformer
 from refsample_kernels import jit
 model, tokens, results = load_transformer(Path(sys.argv[1])), [n * n % 268 for n in range(250)], []
