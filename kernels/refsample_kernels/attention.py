@@ -1,8 +1,8 @@
 """Causal attention of one sequence over its cache, heads in groups. It knows nothing of projections.
 
 Keys are held transposed, [K, D, S]: sixteen neighbouring keys fill the lanes, so a score is one lane's own sum over D.
-Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row, or before its window, is
-cut before it enters the sums: a row gives the same bits whatever was stored after it and however the rows came.
+Blocks of keys are anchored at absolute position, and a row's block that reaches beyond the row, or before its window,
+is cut before it enters the sums: a row gives the same bits whatever was stored after it and however the rows came.
 """
 
 from __future__ import annotations

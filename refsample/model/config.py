@@ -1,7 +1,7 @@
 """config.json and generation_config.json of a model folder as one frozen record. It knows nothing of weights.
 
-A value that refsample does not run is an UnsupportedModelError that names it, as is a setting that it does not know; two
-that contradict each other are a MismatchError. What a config leaves out has transformers' default for its family.
+A value that refsample does not run is an UnsupportedModelError that names it, as is a setting that it does not know;
+two that contradict each other are a MismatchError. What a config leaves out has transformers' default for its family.
 """
 
 from __future__ import annotations
@@ -152,8 +152,6 @@ def read_config(folder: Path) -> ModelConfig:
         eos_token_ids=_eos(reader, vocab_size),
         family=family,
     )
-    for key in family.when:
-        reader.given(key)
     reader.finish()
     return config
 

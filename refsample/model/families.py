@@ -57,11 +57,11 @@ class Family:
 
     model_type: str
     when: Mapping[str, Any] = field(default_factory=dict)
-    """Values in config.json that choose this row, where one model_type has several; the first row that fits is taken."""
+    """Values in config.json that choose this row, where one model_type has several; the first that fits is taken."""
 
     # config.json
-    names: Mapping[str, str] = field(default_factory=dict)
-    """How this family writes a setting that Llama's config calls otherwise."""
+    names: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """How this family writes a setting that Llama's config calls otherwise; of several spellings any."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What a config that leaves a setting out means, where that differs from Llama's; transformers' own defaults."""
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -94,7 +94,7 @@ def _route(to: Rounding, logits: Array, normalise: bool, chosen: Array, shares: 
 
 def _soft_cap(to: Rounding, x: Array, cap: float, out: Array) -> None:
     """Quotient, tanh and product [N, V] are rounded each."""
-    FLOAT32.soft_cap(to(x / np.float32(cap)), 1.0, out)
+    FLOAT32.soft_cap(to((x / np.float32(cap)).astype(np.float32)), 1.0, out)
     out[...] = to(to(out) * np.float32(cap))
 
 
@@ -116,7 +116,8 @@ def _attention_f16(
     for kv in range(len(keys)):
         mine = slice(kv * group, (kv + 1) * group)
         scores = np.empty((rows * group, end), np.float32)  # [T G, S]
-        linear(q[:, mine].reshape(-1, width), np.ascontiguousarray(keys[kv, :, :end].T), NOTHING, scores)
+        mine_q = np.ascontiguousarray(q[:, mine]).reshape(-1, width)  # [T G, D]
+        linear(mine_q, np.ascontiguousarray(keys[kv, :, :end].T), NOTHING, scores)
         with np.errstate(invalid="ignore"):  # a score that overflowed makes NaN of its row, as there
             scores = to_f16(to_f16(scores) * np.float32(scale))
             if cap:

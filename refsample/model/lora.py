@@ -7,7 +7,7 @@ which has to agree with that to the last tensor. Factors stay mapped in the type
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from refsample.errors import CorruptFileError, MismatchError, MissingFileError, 
 from refsample.model.config import ModelConfig
 from refsample.model.peft import CONFIG, AdapterConfig, Site, read_adapter_config, sites_of
 from refsample.model.tensors import Tensor, open_file
-from refsample.model.weights import Weights
+from refsample.model.weights import Weights, rows_of
 from refsample_kernels.lanes import widen
 
 TENSORS = "adapter_model.safetensors"
@@ -61,8 +61,12 @@ def read_adapter(folder: Path, config: ModelConfig, weights: Weights) -> Adapter
     layers: list[dict[str, LowRank]] = [{} for _ in range(config.layers)]
     ends: dict[str, LowRank] = {}
     for site in settings.adapted(sites):
-        place = ends if site.layer is None else layers[site.layer]
-        place[site.field] = _pair(settings, site, found, folder, taken)
+        whole = _pair(settings, site, found, folder, taken)
+        if site.layer is None:
+            ends[site.field] = whole
+        for slot in site.slots:  # the rows of a shared tensor, as the base's are cut
+            up = np.ascontiguousarray(whole.up[rows_of(slot, config)])
+            layers[site.layer or 0][slot.field] = replace(whole, up=up)
     _refuse_left_over(found, taken, sites, weights)
     return Adapter(tuple(layers), ends.get("embedding"), ends.get("head"), settings.base)
 

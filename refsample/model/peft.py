@@ -17,6 +17,7 @@ from typing import Any
 from refsample.errors import MismatchError, MissingFileError, UnsupportedModelError, shorten
 from refsample.files import read_json_object
 from refsample.model.config import ModelConfig
+from refsample.model.families import Slot
 
 CONFIG = "adapter_config.json"
 _READ = {
@@ -25,7 +26,8 @@ _READ = {
 }  # fmt: skip
 _NO_EFFECT = {  # on what a trained adapter computes
     "task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "lora_dropout", "runtime_config",
-    "loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_core", "qalora_group_size",
+    "fan_in_fan_out", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_core",
+    "qalora_group_size",
 }  # fmt: skip
 _HARMLESS_STARTS = ("gaussian", "eva", "orthogonal")
 """Of init_lora_weights; the other named ones train over a base that they have changed."""
@@ -42,7 +44,10 @@ class Site:
     inp: int
     layer: int | None
     field: str
-    """Its name in `weights.Layer`; head and embedding, which have no layer, by theirs in `weights.Weights`."""
+    """Its name in `weights.Layer`, of several that share a tensor the first; head and embedding, which have no
+    layer, by theirs in `weights.Weights`."""
+    slots: tuple[Slot, ...] = ()
+    """The projections of a layer that are rows of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +98,19 @@ class AdapterConfig:
 
 
 def sites_of(config: ModelConfig) -> list[Site]:
-    """Every linear module of a base, and its embedding."""
+    """Every linear module of a base but routers and experts, and its embedding."""
     family, sites = config.family, []
+    shared: dict[str, list[Slot]] = {}
+    for slot in family.projections:
+        shared.setdefault(slot.tensor, []).append(slot)
     for layer in range(config.layers):
-        for slot in family.projections:
-            name = family.block.format(layer=layer) + slot.tensor
-            sites.append(Site(name, config.size(slot.out), config.size(slot.inp), layer, slot.field))
+        mixed = config.experts is not None and config.experts.layers[layer]
+        for tensor, slots in shared.items():
+            if mixed and slots[0].field in ("gate", "up", "down"):
+                continue
+            out = sum(config.size(slot.out) for slot in slots)
+            name, inp = family.block.format(layer=layer) + tensor, config.size(slots[0].inp)
+            sites.append(Site(name, out, inp, layer, slots[0].field, tuple(slots)))
     head, embedding = (name.removesuffix(".weight") for name in (family.head, family.embedding))
     sites.append(Site(head, config.vocab_size, config.width, None, "head"))
     return [*sites, Site(embedding, config.width, config.vocab_size, None, "embedding")]

@@ -44,11 +44,19 @@ class Reader:
     def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
         self.raw, self.path = raw, path
         self.family = _family(raw, path)
-        self._asked: set[str] = set()
+        self._asked = {key for row in FAMILIES[self.family.model_type] for key in row.when}
 
     def own(self, key: str) -> str:
-        """How the family writes a setting."""
-        return self.family.names.get(key, key)
+        """How the family, and of its spellings this file, writes a setting. MismatchError for two that contradict."""
+        names = self.family.names.get(key, key)
+        if isinstance(names, str):
+            return names
+        here = [name for name in names if name in self.raw]
+        if any(self.raw[name] != self.raw[here[0]] for name in here[1:]):
+            said = " and ".join(f"{name}={shorten(self.raw[name])}" for name in here)
+            raise MismatchError(f"{self.path}: {said} contradict each other")
+        self._asked.update(here)
+        return here[0] if here else names[0]
 
     def knows(self, key: str) -> bool:
         """Whether the family has a setting."""

@@ -1,7 +1,7 @@
 """Rotary settings of a config: its spellings, one record for each kind of layer. It knows nothing of angles.
 
-transformers 4 writes `rope_theta` and `rope_scaling`, 5 writes `rope_parameters`, for some families one for each kind of
-layer. Both are read, also side by side; what contradicts itself is a MismatchError.
+transformers 4 writes `rope_theta` and `rope_scaling`, 5 writes `rope_parameters`, for some families one for each kind
+of layer. Both are read, also side by side; what contradicts itself is a MismatchError.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def _settings(
     if base <= 1:
         raise MismatchError(f"{path}: rope_theta={base:g} must be more than 1")
     context = reader.count("max_position_embeddings", 2048)
+    outer = reader.value("original_max_position_embeddings")
     if kind in _STRETCHED:  # transformers: a top-level value wins, the context stands in for one that is missing
-        outer = reader.value("original_max_position_embeddings")
         if outer is not None:
             given["original_max_position_embeddings"] = outer
         given.setdefault("original_max_position_embeddings", context)
@@ -111,7 +111,8 @@ def _settings(
     def number(key: str) -> float | None:
         return None if given.get(key) is None else positive(given[key], key, path)
 
-    original, low, high = number("original_max_position_embeddings"), number("low_freq_factor"), number("high_freq_factor")
+    original = number("original_max_position_embeddings")
+    low, high = number("low_freq_factor"), number("high_freq_factor")
     if original is not None and (original < 1 or original % 1):
         raise MismatchError(f"{path}: original_max_position_embeddings={original:g} must be a positive whole number")
     if kind == "llama3" and low is not None and high is not None and high <= low:

@@ -1,7 +1,8 @@
 """The table of model families: one row for each `model_type` that refsample runs. It holds data and nothing else.
 
 Names, defaults and layouts are those of transformers 5.24's configuration and modelling files; `docs/families.md` says
-how a row is added. Here are the families with root-mean-square norms and gated feed-forwards, in `rows_plain` the others.
+how a row is added. Here are the families with root-mean-square norms and gated feed-forwards, in `rows_plain` the
+others.
 """
 
 from __future__ import annotations
@@ -91,9 +92,11 @@ QWEN3 = replace(
 QWEN3_MOE = replace(
     QWEN3,
     model_type="qwen3_moe",
+    names={"num_experts": ("num_experts", "num_local_experts")},
     defaults={
         "num_key_value_heads": 4, "max_position_embeddings": 32768, "use_sliding_window": False, "sliding_window": 4096,
-        "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False, "mlp_only_layers": None, "moe_intermediate_size": 768, "decoder_sparse_step": 1,
+        "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False, "mlp_only_layers": None,
+        "moe_intermediate_size": 768, "decoder_sparse_step": 1,
     },
     harmless=frozenset({"output_router_logits", "router_aux_loss_coef", "max_window_layers"}),
     windows="used",
@@ -124,6 +127,7 @@ GEMMA2 = replace(
 GEMMA3 = replace(
     GEMMA2,
     model_type="gemma3_text",
+    names=dict(GEMMA2.names) | {"sliding_window_pattern": ("sliding_window_pattern", "_sliding_window_pattern")},
     defaults=dict(GEMMA2.defaults) | {
         "max_position_embeddings": 131072, "sliding_window_pattern": 6, "attn_logit_softcapping": None,
         "final_logit_softcapping": None, "rope_theta": 1e6, "rope_local_base_freq": 1e4,

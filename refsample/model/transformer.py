@@ -33,8 +33,6 @@ Ids = Sequence[int] | NDArray[Any]
 class _Batch:
     """What attention has to know of the rows [N] of one flat batch."""
 
-    positions: NDArray[np.int64]
-    """[N]"""
     turns: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
     """For each of the config's rotary settings, cosines and sines of the rows' positions, both [N, R/2]."""
     spans: list[slice]
@@ -109,7 +107,8 @@ class Transformer:
             [np.arange(cache.length, cache.length + n) for n, (_, cache) in zip(lengths, segments, strict=True)]
         )  # [N]
         caches = [cache for _, cache in segments]
-        batch = _Batch(positions, tuple(self._turns(angles, positions, spans, caches) for angles in self.angles), spans, caches)
+        turns = tuple(self._turns(angles, positions, spans, caches) for angles in self.angles)
+        batch = _Batch(turns, spans, caches)
         x = self._embed(ids, positions)
         for number, layer in enumerate(self.weights.layers):
             x = self._block(layer, number, x, batch)
@@ -280,7 +279,8 @@ class Transformer:
         elif kind == "rms":
             self.arithmetic.rms_norm(x, norm.weight, eps, out)
         else:
-            self.arithmetic.rms_norm_once(x, norm.weight, eps, out)
+            weight = norm.weight + norm.weight.dtype.type(1) if kind == "rms_plus_one" else norm.weight
+            self.arithmetic.rms_norm_once(x, weight, eps, out)
         return out
 
 

@@ -136,8 +136,6 @@ def _layer(found: Taken, config: ModelConfig, number: int) -> Layer:
 
 def _norm(found: Taken, config: ModelConfig, name: str, letters: str) -> Norm:
     weight = found.vector(f"{name}.weight", letters)
-    if config.family.norm == "rms_plus_one":
-        weight += np.float32(1)
     return Norm(weight, found.vector(f"{name}.bias", letters) if config.family.norm == "layer" else NOTHING)
 
 

@@ -9,12 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from refsample_kernels.activation import define_silu, silu
+from refsample_kernels.activation import (
+    define_gelu,
+    define_gelu_tanh,
+    define_silu,
+    define_soft_cap,
+    gelu,
+    gelu_tanh,
+    silu,
+    soft_cap,
+)
 from refsample_kernels.attention import attention, attention_bf16, define_attention, define_attention_bf16
 from refsample_kernels.jit import jit_disabled
 from refsample_kernels.lanes import to_bf16, widen
 from refsample_kernels.linear import define_linear, linear
-from refsample_kernels.norm import define_rms_norm, rms_norm
+from refsample_kernels.moe import define_route, route
+from refsample_kernels.norm import define_layer_norm, define_rms_norm, layer_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
 
 Array = NDArray[Any]
@@ -89,28 +99,105 @@ def test_rms_norm(seed: int, salt: str, rows: int, width: int) -> None:
 
 
 @few
-@given(seeds, salts, st.integers(1, 4), st.integers(1, 3), st.integers(1, 12))
-def test_rotate(seed: int, salt: str, rows: int, heads: int, half: int) -> None:
+@given(seeds, salts, st.integers(1, 5), st.integers(1, 70), st.booleans())
+def test_layer_norm(seed: int, salt: str, rows: int, width: int, biased: bool) -> None:
+    """Centred values lose what the mean takes from them: the bound is of the largest value beside the deviation."""
     rng = np.random.default_rng(seed)
-    x, angle = salted(rng, salt, rows, heads, 2 * half), rng.uniform(0, 100, (rows, half))
+    x, weight, bias = salted(rng, salt, rows, width), salted(rng, "plain", width), salted(rng, "plain", width * biased)
+    got, want = np.full((rows, width), np.nan, np.float32), np.full((rows, width), np.nan)
+    layer_norm(x, weight, bias, 1e-5, got)
+    define_layer_norm(x, weight, bias, 1e-5, want)
+    deviation = np.sqrt(x.astype(np.float64).var(axis=1, keepdims=True) + 1e-5)
+    scale = (1 + np.abs(x).max(axis=1, keepdims=True) / deviation) * (1 + np.abs(weight)) + np.abs(bias).max(initial=0)
+    assert np.all(np.abs(got - want) <= 5e-7 * scale)
+
+
+@few
+@given(seeds, salts, st.integers(1, 4), st.integers(1, 3), st.integers(1, 12), st.integers(0, 5))
+def test_rotate(seed: int, salt: str, rows: int, heads: int, half: int, beyond: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, angle = salted(rng, salt, rows, heads, 2 * half + beyond), rng.uniform(0, 100, (rows, half))
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     got, want = np.full(x.shape, np.nan, np.float32), np.full(x.shape, np.nan)
     rotate(x, cos, sin, got)
     define_rotate(x, cos, sin, want)
-    lengths = np.hypot(*np.split(x.astype(np.float64), 2, axis=2))
-    assert np.all(np.abs(got - want) <= 3e-7 * np.concatenate([lengths, lengths], axis=2) + 1e-37)
+    turned = x[:, :, : 2 * half].astype(np.float64)
+    lengths = np.hypot(*np.split(turned, 2, axis=2))
+    error = np.abs(got - want)
+    assert np.all(error[:, :, : 2 * half] <= 3e-7 * np.concatenate([lengths, lengths], axis=2) + 1e-37)
+    np.testing.assert_array_equal(got[:, :, 2 * half :], x[:, :, 2 * half :])
+
+
+wide = (seeds, salts, st.integers(1, 4), st.integers(1, 40), st.sampled_from([0.01, 1.0, 30.0, 300.0]))
+
+
+def bent_alike(got: Array, want: Array, x: Array) -> bool:
+    """Relative to the result, and where that is next to nothing to the argument."""
+    return bool(np.all(np.abs(got - want) <= 1e-6 * np.abs(want) + 2e-8 * np.minimum(np.abs(x), 1) + 1e-36))
 
 
 @few
-@given(seeds, salts, st.integers(1, 4), st.integers(1, 40), st.sampled_from([1.0, 30.0, 300.0]))
-def test_silu_gate(seed: int, salt: str, rows: int, width: int, spread: float) -> None:
-    rng = np.random.default_rng(seed)
-    gate = (salted(rng, salt, rows, width) * np.float32(spread)).astype(np.float32)
-    up = salted(rng, "plain", rows, width)
-    got, want = np.full(gate.shape, np.nan, np.float32), np.full(gate.shape, np.nan)
-    silu_gate(gate, up, got)
-    define_silu_gate(gate, up, want)
-    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-30)
+@given(*wide)
+def test_silu(seed: int, salt: str, rows: int, width: int, spread: float) -> None:
+    x = (salted(np.random.default_rng(seed), salt, rows, width) * np.float32(spread)).astype(np.float32)
+    got, want = np.full(x.shape, np.nan, np.float32), np.full(x.shape, np.nan)
+    silu(x, got)
+    define_silu(x, want)
+    assert bent_alike(got, want, x)
+
+
+@few
+@given(*wide)
+def test_gelu(seed: int, salt: str, rows: int, width: int, spread: float) -> None:
+    x = (salted(np.random.default_rng(seed), salt, rows, width) * np.float32(spread)).astype(np.float32)
+    got, want = np.full(x.shape, np.nan, np.float32), np.full(x.shape, np.nan)
+    gelu(x, got)
+    define_gelu(x, want)
+    assert bent_alike(got, want, x)
+
+
+@few
+@given(*wide)
+def test_gelu_tanh(seed: int, salt: str, rows: int, width: int, spread: float) -> None:
+    x = (salted(np.random.default_rng(seed), salt, rows, width) * np.float32(spread)).astype(np.float32)
+    got, want = np.full(x.shape, np.nan, np.float32), np.full(x.shape, np.nan)
+    gelu_tanh(x, got)
+    define_gelu_tanh(x, want)
+    assert bent_alike(got, want, x)
+
+
+def test_activations_far_out() -> None:
+    x = np.array([[-1e30, -200.0, -90.0, 0.0, -0.0, 90.0, 1e30]], np.float32)
+    for kernel in (silu, gelu, gelu_tanh):
+        got = np.full(x.shape, np.nan, np.float32)
+        kernel(x, got)
+        np.testing.assert_allclose(got[0, :3], 0, atol=1e-6 if kernel is gelu else 1e-5)
+        np.testing.assert_array_equal(got[0, 3:], [0, 0, 90, np.float32(1e30)])
+
+
+@few
+@given(seeds, salts, st.integers(1, 3), st.integers(1, 40), st.sampled_from([0.5, 30.0]))
+def test_soft_cap(seed: int, salt: str, rows: int, width: int, cap: float) -> None:
+    x = (salted(np.random.default_rng(seed), salt, rows, width) * np.float32(20)).astype(np.float32)
+    got, want = np.full(x.shape, np.nan, np.float32), np.full(x.shape, np.nan)
+    soft_cap(x, cap, got)
+    define_soft_cap(x, cap, want)
+    np.testing.assert_allclose(got, want, rtol=5e-7, atol=1e-36)
+    assert np.abs(got).max() <= cap
+
+
+@few
+@given(seeds, salts, st.integers(1, 4), st.integers(1, 40), st.booleans(), st.data())
+def test_route(seed: int, salt: str, rows: int, experts: int, normalise: bool, data: st.DataObject) -> None:
+    """The same experts in the same order, of equal ones the lower number, and their shares."""
+    logits = salted(np.random.default_rng(seed), salt, rows, experts) * np.float32(3)
+    count = data.draw(st.integers(1, experts))
+    chosen, want_chosen = np.full((rows, count), -1), np.full((rows, count), -1)
+    shares, want = np.full((rows, count), np.nan, np.float32), np.full((rows, count), np.nan)
+    route(logits, normalise, chosen, shares)
+    define_route(logits, normalise, want_chosen, want)
+    np.testing.assert_array_equal(chosen, want_chosen)
+    np.testing.assert_allclose(shares, want, rtol=2e-6 + 1e-7 * np.ptp(logits), atol=1e-30)
 
 
 def sequence(seed: int, salt: str, rows: int, group: int, heads: int, width: int, start: int) -> tuple[Array, ...]:
@@ -131,16 +218,20 @@ shapes = (
     st.integers(1, 2),
     st.sampled_from([2, 8, 16, 20, 40]),
     st.integers(0, 150 if not jit_disabled() else 20),
+    st.sampled_from([0, 0, 1, 5, 16, 33, 200]),
+    st.sampled_from([0.0, 0.0, 2.0, 50.0]),
 )
 
 
 @few
 @given(*shapes)
-def test_attention(seed: int, salt: str, rows: int, group: int, heads: int, width: int, start: int) -> None:
+def test_attention(
+    seed: int, salt: str, rows: int, group: int, heads: int, width: int, start: int, window: int, cap: float
+) -> None:
     q, keys, values = sequence(seed, salt, rows, group, heads, width, start)
     got, want = np.full(q.shape, np.nan, np.float32), np.full(q.shape, np.nan)
-    attention(q, keys, values, start, 0.3, got)
-    define_attention(q, keys, values, start, 0.3, want)
+    attention(q, keys, values, start, 0.3, window, cap, got)
+    define_attention(q, keys, values, start, 0.3, window, cap, want)
     count = start + rows
     most = np.abs(q).sum(axis=2).max() * np.abs(keys[:, :, :count]).max() * 0.3  # bound on any |score|
     assert np.all(np.abs(got - want) <= (1e-6 + 2e-7 * most) * np.abs(values[:, :count]).max())
@@ -148,15 +239,17 @@ def test_attention(seed: int, salt: str, rows: int, group: int, heads: int, widt
 
 @few
 @given(*shapes)
-def test_attention_bf16(seed: int, salt: str, rows: int, group: int, heads: int, width: int, start: int) -> None:
+def test_attention_bf16(
+    seed: int, salt: str, rows: int, group: int, heads: int, width: int, start: int, window: int, cap: float
+) -> None:
     """Sums of another order may round a score or a share to the neighbouring bfloat16, seldom and by little.
 
     One score moves one head of one row: measured, 99.99 % of all results are equal and none is further off than 0.001.
     """
     q, keys, values = (to_bf16(part) for part in sequence(seed, salt, rows, group, heads, width, start))
     got, want = np.full(q.shape, np.nan, np.float32), np.full(q.shape, np.nan)
-    attention_bf16(q, keys, values, start, 0.3, got)
-    define_attention_bf16(q, keys, values, start, 0.3, want)
+    attention_bf16(q, keys, values, start, 0.3, window, cap, got)
+    define_attention_bf16(q, keys, values, start, 0.3, window, cap, want)
     np.testing.assert_array_equal(got, to_bf16(got))
     assert np.all(np.abs(got - want) <= 0.01 * np.abs(values[:, : start + rows]).max())
     assert np.count_nonzero(got != want) <= max(width, 0.02 * got.size)
@@ -167,6 +260,6 @@ def test_attention_of_equal_scores_is_the_mean() -> None:
     padded = np.full((1, 16, 2), np.nan, np.float32)
     padded[:, :12] = values
     got = np.empty((12, 1, 2), np.float32)
-    attention(np.zeros((12, 1, 2), np.float32), np.zeros((1, 2, 16), np.float32), padded, 0, 1.0, got)
+    attention(np.zeros((12, 1, 2), np.float32), np.zeros((1, 2, 16), np.float32), padded, 0, 1.0, 0, 0.0, got)
     want = np.cumsum(values[0], axis=0) / np.arange(1, 13)[:, None]
     np.testing.assert_allclose(got[:, 0], want, rtol=1e-6)

@@ -36,7 +36,7 @@ def test_every_kernel_is_in_the_table_beside_a_definition_of_its_signature() -> 
         for value in vars(loaded).values():
             if isinstance(value, jit.Kernel):
                 assert jit.KERNELS[value.name] == (value, value.definition)
-    assert {"linear", "rms_norm", "rotate", "silu_gate", "attention", "attention_bf16"} <= set(jit.KERNELS)
+    assert {"linear", "rms_norm", "rotate", "silu", "attention", "attention_bf16"} <= set(jit.KERNELS)
     for name, (kernel, definition) in jit.KERNELS.items():
         assert list(inspect.signature(kernel.function).parameters) == list(inspect.signature(definition).parameters), (
             name
@@ -105,10 +105,10 @@ def layer():
     except ValueError:
         return None
 jit.set_threads(1)
-attention(q, keys, values, 0, 1.0, out)
+attention(q, keys, values, 0, 1.0, 0, 0.0, out)
 alone = layer()
 jit.set_threads(2)
-attention(q, keys, values, 0, 1.0, out)
+attention(q, keys, values, 0, 1.0, 0, 0.0, out)
 print(alone, layer() is not None)
 """
 
@@ -145,9 +145,9 @@ def test_without_a_writable_cache_kernels_still_run(tmp_path: Path) -> None:
 BITS = """
 import hashlib, numpy as np
 from refsample_kernels.linear import linear
-from refsample_kernels.activation import silu_gate
+from refsample_kernels.activation import gelu, gelu_tanh, silu, soft_cap
 from refsample_kernels.attention import attention
-from refsample_kernels.norm import rms_norm
+from refsample_kernels.norm import layer_norm, rms_norm
 rng, digest, none = np.random.RandomState(0), hashlib.sha256(), np.empty(0, np.float32)
 x, w = rng.standard_normal((3, 50)).astype('f4'), rng.standard_normal((21, 50)).astype('f4')
 halves = np.arange(2 ** 16, dtype=np.uint16).view(np.int16)
@@ -160,9 +160,16 @@ linear(np.ones((1, 1), np.float32), halves.reshape(-1, 1), none, every)
 digest.update(every[np.isfinite(every)].tobytes())
 normed, gated, mixed = np.empty_like(x), np.empty_like(x), np.empty((3, 2, 25), np.float32)
 rms_norm(x, w[0], 1e-5, normed)
-silu_gate(x, normed, gated)
+for bend in (silu, gelu, gelu_tanh):
+    bend(x, gated)
+    digest.update(gated.tobytes())
+soft_cap(x, 2.0, gated)
+digest.update(gated.tobytes())
+layer_norm(x, w[0], w[1], 1e-5, gated)
 keys, values = (rng.standard_normal(shape).astype('f4') for shape in ((1, 25, 80), (1, 80, 25)))
-attention(normed.reshape(3, 2, 25), keys, values, 70, 0.2, mixed)
+attention(normed.reshape(3, 2, 25), keys, values, 70, 0.2, 0, 0.0, mixed)
+digest.update(mixed.tobytes())
+attention(normed.reshape(3, 2, 25), keys, values, 70, 0.2, 21, 3.0, mixed)
 digest.update(normed.tobytes() + gated.tobytes() + mixed.tobytes())
 print(digest.hexdigest())
 """
@@ -214,7 +221,7 @@ for count in (1, 2):
     jit.set_threads(count)
     out, mixed = np.empty((90, 130), np.float32), np.empty_like(q)
     linear(x, w, none, out)
-    attention(q, keys, values, 0, 1.0, mixed)
+    attention(q, keys, values, 0, 1.0, 0, 0.0, mixed)
     results.append(out.tobytes() + mixed.tobytes())
 print(jit.threads(), numba.threading_layer() != '', results[0] == results[1])
 """

@@ -23,6 +23,7 @@ def read(folder: Path, changes: Mapping[str, Any], generation: Mapping[str, Any]
 
 
 OLD: Mapping[str, Any] = {"rope_parameters": ...}
+LONG: Mapping[str, Any] = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0] * 4}
 FACTOR: Mapping[str, Any] = {"rope_type": "linear", "factor": 2.0}
 ORIGINAL = "original_max_position_embeddings"
 
@@ -72,7 +73,7 @@ def test_end_ids_of_both_files(
         ({"model_type": "bert"}, UnsupportedModelError, "model_type='bert'"),
         ({"model_type": ["llama"]}, UnsupportedModelError, "model_type=['llama']"),
         ({"model_type": ...}, MismatchError, "model_type is missing"),
-        ({"hidden_act": "gelu"}, UnsupportedModelError, "hidden_act='gelu'"),
+        ({"hidden_act": "gelu_fast"}, UnsupportedModelError, "hidden_act='gelu_fast'"),
         ({"hidden_act": ["silu"]}, UnsupportedModelError, "hidden_act=['silu']"),
         ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModelError, "gptq"),
         ({"dtype": "float8_e4m3fn"}, UnsupportedModelError, "dtype='float8_e4m3fn'"),
@@ -90,11 +91,17 @@ def test_end_ids_of_both_files(
         ({"eos_token_id": 99999}, MismatchError, "eos_token_id=99999"),
         ({"eos_token_id": [0, -1]}, MismatchError, "eos_token_id=[0, -1]"),
         ({"bos_token_id": "<s>"}, MismatchError, "bos_token_id='<s>'"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, UnsupportedModelError, "rope_type='dynamic'"),
+        ({"rope_parameters": {"rope_type": "axial", "factor": 2.0}}, UnsupportedModelError, "rope_type='axial'"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, MismatchError, "rope_type=dynamic needs factor"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, MismatchError, "rope_type=longrope needs short_factor"),
+        ({"rope_parameters": LONG | {"short_factor": [1.0]}}, MismatchError, "short_factor holds 1 numbers"),
+        ({"rope_parameters": LONG | {"long_factor": [1.0, "a", 2.0, 3.0]}}, MismatchError, "long_factor='a'"),
+        ({"use_magic": True}, UnsupportedModelError, "use_magic=True is no setting that refsample knows for llama"),
+        ({"sliding_window": 5}, UnsupportedModelError, "sliding_window=5"),
         ({"rope_parameters": {"rope_type": ["x"]}}, UnsupportedModelError, "rope_type"),
         ({"rope_parameters": {"rope_type": "linear"}}, MismatchError, "rope_type=linear needs factor"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, MismatchError, "needs low_freq_factor"),
-        ({"rope_parameters": {"short_factor": [1.0]}}, UnsupportedModelError, "rope setting 'short_factor'"),
+        ({"rope_parameters": {"short_factors": [1.0]}}, UnsupportedModelError, "rope setting 'short_factors'"),
         ({"rope_parameters": {"rope_theta": 0}}, MismatchError, "rope_theta=0"),
         ({"rope_parameters": {"rope_theta": 1e4}, "rope_theta": 5e5}, MismatchError, "contradict"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}, "rope_scaling": LLAMA3}, MismatchError, "different"),

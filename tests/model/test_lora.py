@@ -207,7 +207,6 @@ WRONG_CONFIGS: list[tuple[dict[str, Any], type[ModelError], str]] = [
     ({"use_dora": True}, UnsupportedModelError, "use_dora=True: this switch is not run"),
     ({"bias": "lora_only"}, UnsupportedModelError, "bias='lora_only'"),
     ({"lora_bias": True}, UnsupportedModelError, "lora_bias"),
-    ({"fan_in_fan_out": True}, UnsupportedModelError, "fan_in_fan_out"),
     ({"modules_to_save": ["lm_head"]}, UnsupportedModelError, "modules_to_save"),
     ({"layer_replication": [[0, 2]]}, UnsupportedModelError, "layer_replication"),
     ({"trainable_token_indices": [1]}, UnsupportedModelError, "trainable_token_indices"),

@@ -119,15 +119,15 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "phi": ("phi", {"num_key_value_heads": 4}),
     "phi-normed": ("phi", {"qk_layernorm": True, "num_hidden_layers": 1}),
     "phi-partial": (
-        "phi", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.35},
+        "phi", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.4},
                 "hidden_size": 80, "hidden_act": "gelu"},
     ),
     "gpt2": ("gpt2", GPT2 | {"tie_word_embeddings": True}),
     "gpt2-odd": ("gpt2", GPT2 | {"n_head": 16, "n_inner": 50, "scale_attn_by_inverse_layer_idx": True}),
     "gpt2-1-layer": ("gpt2", GPT2 | {"n_layer": 1, "scale_attn_weights": False, "activation_function": "gelu"}),
-    "gpt_neox": ("gpt_neox", {"num_key_value_heads": ...}),
+    "gpt_neox": ("gpt_neox", {"num_key_value_heads": ..., "hidden_size": 64}),
     "gpt_neox-in-turn": ("gpt_neox", {"num_key_value_heads": ..., "use_parallel_residual": False,
-                                      "tie_word_embeddings": True}),
+                                      "hidden_size": 32, "tie_word_embeddings": True}),
     "gpt_neox-no-bias": (
         "gpt_neox", {"num_key_value_heads": ..., "attention_bias": False, "hidden_act": "gelu_new", "hidden_size": 64,
                      "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}},
