@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from refsample.api.stream import stream
     from refsample.conformance.verify import verify
     from refsample.generation.load import load
-    from refsample.generation.scoring import score
+    from refsample.generation.scoring import score, score_many
     from refsample.sampling.own import OwnStep
     from refsample.sampling.params import SamplingParams
     from refsample.sampling.pipeline import distribution
@@ -30,6 +30,7 @@ __all__ = [
     "distribution",
     "load",
     "score",
+    "score_many",
     "stream",
     "verify",
 ]
@@ -42,6 +43,7 @@ _HOMES = {
     "distribution": "refsample.sampling.pipeline",
     "load": "refsample.generation.load",
     "score": "refsample.generation.scoring",
+    "score_many": "refsample.generation.scoring",
     "stream": "refsample.api.stream",
     "verify": "refsample.conformance.verify",
 }

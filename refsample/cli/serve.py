@@ -40,13 +40,15 @@ TAILS: Final = {"completions": "/completions", "chat": "/chat/completions"}
               help="Choices that are computed together.")
 @click.option("--max-waiting", default=256, show_default=True, type=click.IntRange(0), metavar="N",
               help="Requests that wait for their turn; one more is told to come back (429).")
+@click.option("--prefix-cache", default=256, show_default=True, type=click.IntRange(0), metavar="MIB",
+              help="Keys and values of recent prompts that each model keeps; 0: none. Never changes an answer.")
 @click.option("--log-level", default="warning", show_default=True, type=click.Choice(LEVELS),
               help="What goes to stderr; info: a line for each request.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
 def serve(
     names: tuple[str, ...], adapters: tuple[str, ...], specs: tuple[str, ...], strict: bool, host: str, port: int,
-    faults: tuple[str, ...], api_key_env: str | None, max_live: int, max_waiting: int, log_level: str,
-    threads: int | None,
+    faults: tuple[str, ...], api_key_env: str | None, max_live: int, max_waiting: int, prefix_cache: int,
+    log_level: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Serve models over HTTP as a provider's page says, on the provider's own paths; / tells which.
 
@@ -64,7 +66,7 @@ def serve(
     for spec, name in unseen(served.values(), faults):
         note(f"nothing on the page of {spec} shows {name}: it is served, and verify cannot see it")
     set_threads(threads)
-    models = open_models(names or ("tiny",), adapters)
+    models = open_models(names or ("tiny",), adapters, prefix_cache << 20)
     app = create_app(
         models, served, behaviour=behaviour, strict=strict, api_key=key, max_live=max_live, max_waiting=max_waiting
     )
@@ -100,7 +102,9 @@ def announce(url: str, sites: Sequence[Site], wrong: str) -> None:
         note(f"serving {', '.join(site.shared.models)} as {site.page.name}{wrong} on {where}{stops}")
 
 
-def open_models(names: tuple[str, ...], adapters: tuple[str, ...] = ()) -> dict[str, Model]:
+def open_models(
+    names: tuple[str, ...], adapters: tuple[str, ...] = (), prefix_cache: int = 256 << 20
+) -> dict[str, Model]:
     """Models, and adapters over them, by the name they are served under. ParameterError for a name given twice."""
     from refsample.generation.load import load
 
@@ -109,7 +113,7 @@ def open_models(names: tuple[str, ...], adapters: tuple[str, ...] = ()) -> dict[
         alias, source = named(entry)
         if alias in models:
             raise ParameterError("--model", entry, f"the name {alias} is taken: write OTHER=PATH", "the command line")
-        models[alias] = load(source)
+        models[alias] = load(source, prefix_cache=prefix_cache)
     put_adapters(models, adapters)
     return models
 

@@ -27,8 +27,8 @@ class Events(Iterator[TokenEvent]):
 
     __slots__ = ("_source", "params", "seed", "work")
 
-    def __init__(self, work: Work) -> None:
-        self._source = _run(work)
+    def __init__(self, work: Work, max_live: int | None = None) -> None:
+        self._source = _run(work, max_live)
         self.work = work
         """Not begun: it may be given to a Batcher instead of being iterated here."""
         self.params = work.params
@@ -55,20 +55,25 @@ class Events(Iterator[TokenEvent]):
 
 
 def generate_events(
-    model: Model, prompts: Sequence[Sequence[int]], params: GenerationParams, behaviour: Behaviour
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    params: GenerationParams,
+    behaviour: Behaviour,
+    max_live: int | None = None,
 ) -> Events:
     """Events of `params.n` choices for each prompt; each choice's events come in order, choices are interleaved.
 
     Everything is checked before this returns: ParameterError for ids that the model does not have, an empty prompt or
     a grammar that cannot be met, ContextLengthError where prompt and max_tokens do not fit the context. max_tokens=0
-    gives no events.
+    gives no events. With `max_live`, prompts wait until no more than so many choices would be live (those of one prompt
+    are always begun together); it changes the order of the events of different choices, and nothing else.
     """
     asked = settled(params, behaviour)
     checked = [model.checked_ids(prompt) for prompt in prompts]
     _check_vocabulary(model, asked)
     limits = [_limit(model, ids, asked) for ids in checked]
     seed = effective_seed(asked.seed, behaviour.semantics.seed_rule)
-    return Events(Work(model, checked, limits, asked, behaviour, seed))
+    return Events(Work(model, checked, limits, asked, behaviour, seed), max_live)
 
 
 def settled(params: GenerationParams, behaviour: Behaviour) -> GenerationParams:
@@ -107,7 +112,8 @@ def _limit(model: Model, ids: tuple[int, ...], params: GenerationParams) -> int:
     return context - len(ids)
 
 
-def _run(work: Work) -> Generator[TokenEvent]:
-    yield from work.start()
-    while work.live:
-        yield from work.take(work.transformer.forward(work.segments(), rows="all"))
+def _run(work: Work, max_live: int | None) -> Generator[TokenEvent]:
+    while work.waiting or work.live:
+        yield from work.start(max_live)
+        if work.live:
+            yield from work.take(work.transformer.forward(work.segments(), rows="all"))

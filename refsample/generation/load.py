@@ -9,6 +9,7 @@ from refsample import tiny
 from refsample.errors import UnknownModelError
 from refsample.generation import hub
 from refsample.generation.model import Model
+from refsample.generation.prefix import ROOM, PrefixCache
 from refsample.model.load import fingerprint, load_transformer
 from refsample.model.lora import TENSORS
 from refsample.model.peft import CONFIG
@@ -23,15 +24,18 @@ def load(
     *,
     precision: str = "float32",
     adapter: str | os.PathLike[str] | None = None,
+    prefix_cache: int = ROOM,
 ) -> Model:
     """Open a model, and put a LoRA over it where `adapter` names one; the model then bears the adapter's name.
 
     `name`: an embedded model, else a folder in Hugging Face layout, else a hub id: the local cache first, then the hub
     itself where huggingface_hub is installed and HF_HUB_OFFLINE is not set. `adapter`: one that the model's own folder
-    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. Raises UnknownModelError where there is no
-    such model, ModelError and its children where its folder cannot be run, ParameterError for a bad `precision`.
+    holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. `prefix_cache`: bytes of keys and
+    values of recent prompts that the model keeps, with all its adapters and precisions, for prompts that begin alike; 0
+    keeps none; no answer depends on it. Raises UnknownModelError where there is no such model, ModelError and its
+    children where its folder cannot be run, ParameterError for a bad `precision` or `prefix_cache`.
     """
-    text = os.fspath(name)
+    text, prefixes = os.fspath(name), PrefixCache(prefix_cache)
     folder = locate(text)
     transformer = load_transformer(folder, precision)
     model = Model(
@@ -42,6 +46,7 @@ def load(
         template=load_template(folder),
         config=transformer.config,
         fingerprint=fingerprint(folder),
+        prefixes=prefixes,
     )
     if adapter is None:
         return model

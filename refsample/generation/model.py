@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.checks import known_names, room, token_ids
+from refsample.checks import integer, known_names, room, token_ids
 from refsample.errors import ParameterError
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
+from refsample.generation.prefix import PrefixCache
 from refsample.generation.sequence import Completion, GenerationParams, TokenEvent
 from refsample.model.load import adapter_fingerprint
 from refsample.model.lora import read_adapter
@@ -48,6 +49,8 @@ class Model:
     fingerprint: str
     base: Model | None = field(default=None, repr=False)
     """The model that this one puts an adapter over; they share all weights, in every precision."""
+    prefixes: PrefixCache = field(default_factory=PrefixCache, repr=False)
+    """Keys and values of recent prompts, for prompts that begin alike; shared with the base."""
     _precisions: dict[str, Transformer] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -98,6 +101,54 @@ class Model:
             behaviour = Behaviour(semantics=resolve(engine))
         ids = self.prompt_ids(prompt_or_messages, behaviour.template)
         events = generate_events(self, [ids], parameters(params), behaviour)
+        return events if stream else self._collected(events, [ids])[0]
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        stream: Literal[False] = False,
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        max_live: int = 64,
+        **params: object,
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        stream: Literal[True],
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        max_live: int = 64,
+        **params: object,
+    ) -> Events: ...
+
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        stream: bool = False,
+        behaviour: Behaviour | None = None,
+        engine: str = "reference",
+        max_live: int = 64,
+        **params: object,
+    ) -> list[Completion] | Events:
+        """`generate` for many prompts, computed together: a list of Completion in their order.
+
+        At most `max_live` choices go through the transformer side by side (more only where one prompt has a larger
+        `n`); those that end make room for prompts that wait. What prompts begin with together is computed once. Every
+        prompt has the same seed, and gets the very text, ids and logprobs that `generate` gives it alone. With
+        `stream`, an iterator of TokenEvent of all prompts, mixed; `prompt_index` tells them apart. All prompts are
+        checked before anything is computed: ParameterError, ContextLengthError.
+        """
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise ParameterError("prompts", prompts, "must be a list of prompts")
+        if behaviour is None:
+            behaviour = Behaviour(semantics=resolve(engine))
+        most = integer("max_live", max_live, 1)
+        ids = [self.prompt_ids(prompt, behaviour.template) for prompt in prompts]
+        events = generate_events(self, ids, parameters(params), behaviour, most)
         return events if stream else self._collected(events, ids)
 
     def prompt_ids(self, prompt: Prompt, template: str | None = None) -> tuple[int, ...]:
@@ -170,13 +221,16 @@ class Model:
             _lock=Lock(),
         )
 
-    def _collected(self, events: Events, ids: tuple[int, ...]) -> Completion:
-        """All events of one prompt as finished choices."""
-        choices: list[list[TokenEvent]] = [[] for _ in range(events.params.n)]
+    def _collected(self, events: Events, prompts: Sequence[tuple[int, ...]]) -> list[Completion]:
+        """All events as finished choices, those of one prompt together."""
+        choices: list[list[list[TokenEvent]]] = [[[] for _ in range(events.params.n)] for _ in prompts]
         for event in events:
-            choices[event.choice].append(event)
-        done = [self._completion(events, ids, index, choice) for index, choice in enumerate(choices)]
-        return replace(done[0], others=tuple(done[1:]))
+            choices[event.prompt_index][event.choice].append(event)
+        found = []
+        for ids, own in zip(prompts, choices, strict=True):
+            done = [self._completion(events, ids, index, choice) for index, choice in enumerate(own)]
+            found.append(replace(done[0], others=tuple(done[1:])))
+        return found
 
     def _completion(self, events: Events, ids: tuple[int, ...], index: int, choice: list[TokenEvent]) -> Completion:
         last = choice[-1] if choice else None  # max_tokens=0 gives no event

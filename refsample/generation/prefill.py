@@ -1,15 +1,20 @@
-"""Known ids through the transformer, in parts where there are many. Knows nothing of sampling.
+"""Known ids through the transformer, many sequences together: what they share goes through once. Knows no sampling.
 
-How ids are split changes no bit of any logit; it only bounds the memory that a pass takes.
+How ids are split over passes, and what stands beside them, changes no bit of any logit; the bounds below only hold the
+memory that a pass takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from refsample.generation.forest import NEVER, Path, Stem, planted
+from refsample.generation.prefix import LEAST, PrefixCache, repeatable
 
 if TYPE_CHECKING:
     from refsample.model.cache import Cache
@@ -17,48 +22,106 @@ if TYPE_CHECKING:
 
 PREFILL_TOKENS = 2048
 """So many tokens go through the transformer together; more would only cost memory."""
+LOGITS_BYTES = 64 << 20
+"""So much memory the logits of one pass take at most, if that is room for one row."""
 
 
-def groups(prompts: Sequence[tuple[int, ...]], limits: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of prompts that are prefilled together; prompts without a token to come are left out."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Logits of consecutive positions of a stem."""
+
+    stem: Stem
+    position: int
+    """Of the first row."""
+    logits: NDArray[np.float32]
+    """[n, V]"""
+
+
+def groups(prompts: Sequence[tuple[int, ...]], wanted: Sequence[int]) -> Iterator[list[int]]:
+    """Those of the wanted indices of prompts that are prefilled together."""
     group: list[int] = []
     size = 0
-    for p, ids in enumerate(prompts):
-        if not limits[p]:
-            continue
-        if group and size + len(ids) > PREFILL_TOKENS:
+    for p in wanted:
+        if group and size + len(prompts[p]) > PREFILL_TOKENS:
             yield group
             group, size = [], 0
         group.append(p)
-        size += len(ids)
+        size += len(prompts[p])
     if group:
         yield group
 
 
-def last_rows(
-    transformer: Transformer, segments: Sequence[tuple[Sequence[int], Cache]]
-) -> list[NDArray[np.float32]]:
-    """Raw logits [1, V] after the last id of each segment, whose cache takes the ids up."""
-    rests = []
-    for ids, cache in segments:
-        rest = (len(ids) - 1) // PREFILL_TOKENS * PREFILL_TOKENS
-        for start in range(0, rest, PREFILL_TOKENS):
-            transformer.forward([(ids[start : start + PREFILL_TOKENS], cache)])
-        rests.append((ids[rest:], cache))
-    return transformer.forward(rests)
+def prefilled(
+    transformer: Transformer, prompts: Sequence[tuple[int, ...]], rooms: Sequence[int], prefixes: PrefixCache
+) -> list[tuple[Cache, NDArray[np.float32]]]:
+    """The cache of each prompt, with room for so many tokens more, and the raw logits [V] after its last id."""
+    paths = [Path(ids, len(ids) - 1, room) for ids, room in zip(prompts, rooms, strict=True)]
+    rows: dict[int, NDArray[np.float32]] = {}
+    caches: dict[int, Cache] = {}
+    for found in grow(transformer, paths, prefixes):
+        if isinstance(found, Rows):
+            ending = [p for p in found.stem.members if 0 <= paths[p].first - found.position < len(found.logits)]
+            rows.update({p: found.logits[paths[p].first - found.position] for p in ending})
+        else:
+            p, caches[p] = found
+            prefixes.keep(transformer, prompts[p], caches[p])
+    return [(caches[p], rows[p]) for p in range(len(paths))]
 
 
-def all_rows(transformer: Transformer, ids: Sequence[int], cache: Cache) -> Iterator[NDArray[np.float32]]:
-    """Raw logits [V] after each of `ids` in turn; no more than PREFILL_TOKENS rows are there at a time."""
-    for start in range(0, len(ids), PREFILL_TOKENS):
-        (rows,) = transformer.forward([(ids[start : start + PREFILL_TOKENS], cache)], rows="all")  # [<= P, V]
-        yield from rows
+def grow(
+    transformer: Transformer, paths: Sequence[Path], prefixes: PrefixCache
+) -> Iterator[Rows | tuple[int, Cache]]:
+    """Rows of every stem in order of position, from its `first` on; after those of a path's last stem, (its index, its
+    cache), which holds all its ids."""
+    for level in planted(paths, LEAST if repeatable(transformer) else NEVER):
+        heads, tails = [], []
+        for stem in level:
+            if stem.above is None:
+                known = stem.ids[: stem.first]
+                stem.cache = prefixes.begun(transformer, known, stem.capacity)
+            else:
+                stem.cache = stem.above.take(stem.capacity)
+            place = stem.cache.length
+            edge = place if stem.first == place and stem.stop > place + 1 else min(stem.first + 1, stem.stop)
+            heads.append((stem, place, edge))
+            tails.append((stem, edge, stem.stop))
+        for found in _passes(transformer, heads, "last"):
+            if found.position >= found.stem.first:
+                yield found
+        yield from _passes(transformer, tails, "all")
+        for stem in level:
+            for p in stem.members:
+                if len(paths[p].ids) == stem.stop:
+                    yield p, stem.take(stem.capacity)
 
 
-def rows_of(
-    transformer: Transformer, prompt: Sequence[int], completion: Sequence[int]
-) -> Iterator[NDArray[np.float32]]:
-    """Raw logits [V] that predict each id of a completion after a prompt; of the prompt only its last row is made."""
-    cache = transformer.new_cache(len(prompt) + len(completion))
-    yield last_rows(transformer, [(prompt, cache)])[0][0]
-    yield from all_rows(transformer, completion[:-1], cache)
+def _passes(
+    transformer: Transformer, spans: Sequence[tuple[Stem, int, int]], rows: Literal["last", "all"]
+) -> Iterator[Rows]:
+    """What (stem, start, stop) are new through the transformer, as many tokens and rows at a time as there may be."""
+    width = 8 if transformer.precision == "float64" else 4
+    most = max(1, LOGITS_BYTES // (transformer.config.vocab_size * width))
+    tokens = PREFILL_TOKENS if rows == "last" else min(PREFILL_TOKENS, most)
+    batch: list[tuple[Stem, int, int]] = []
+    size = 0
+    for stem, start, stop in spans:
+        while start < stop:
+            end = min(stop, start + tokens - size)
+            batch.append((stem, start, end))
+            size, start = size + end - start, end
+            if size == tokens or len(batch) == most:
+                yield from _through(transformer, batch, rows)
+                batch, size = [], 0
+    if batch:
+        yield from _through(transformer, batch, rows)
+
+
+def _through(
+    transformer: Transformer, batch: Sequence[tuple[Stem, int, int]], rows: Literal["last", "all"]
+) -> Iterator[Rows]:
+    segments = []
+    for stem, start, stop in batch:
+        assert stem.cache is not None
+        segments.append((stem.ids[start - stem.start : stop - stem.start], stem.cache))
+    for (stem, _, stop), logits in zip(batch, transformer.forward(segments, rows), strict=True):
+        yield Rows(stem, stop - len(logits), logits)

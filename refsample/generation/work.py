@@ -7,6 +7,7 @@ requests, nor a prediction, nor asking for logprobs can change it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +19,7 @@ from refsample.errors import ParameterError
 from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.draft import Draft, Prediction
-from refsample.generation.prefill import groups, last_rows
+from refsample.generation.prefill import groups, prefilled
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
 from refsample.sampling import quick
@@ -84,13 +85,14 @@ class Choice:
 class Work:
     """What all choices of one request share, and those of them that go on.
 
-    `start` once; then, while `live`: `segments` through `transformer`, and the rows to `take`. Choices take turns: each
-    has its next token before any has the one after, so the order of events does not depend on how many go at a time.
+    `start`; then, while `live`: `segments` through `transformer`, and the rows to `take`. Where `start` left prompts
+    waiting, it is called again between rounds. Choices take turns: each has its next token before any has the one
+    after, so the order of events does not depend on how many go at a time.
     """
 
     __slots__ = (
         "_at_turn", "_choosers", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_round",
-        "_stops", "early", "live", "params", "sampling", "seed", "semantics", "transformer",
+        "_stops", "_waiting", "early", "live", "params", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +104,8 @@ class Work:
         self.params, self.seed = params, seed
         self.semantics: Semantics = behaviour.semantics
         self.transformer: Transformer = model.transformer_for(behaviour.precision)
+        self._waiting = deque(p for p, limit in enumerate(limits) if limit)
+        """Prompts that are not begun; those without a token to come never are."""
         self.live: list[Choice] = []
         self._round: list[Choice] = []
         """Those of the live choices that have not had their turn in this round."""
@@ -147,15 +151,25 @@ class Work:
         """(accepted, rejected) tokens of the prediction so far, over all choices."""
         return sum(draft.accepted for draft in self._drafts), sum(draft.rejected for draft in self._drafts)
 
-    def start(self) -> Iterator[TokenEvent]:
-        """Step 0 of every choice of every prompt."""
-        for group in groups(self._prompts, self._limits):
-            sizes = [len(self._prompts[p]) + min(self._limits[p], RESERVED) for p in group]
-            caches = [self.transformer.new_cache(size) for size in sizes]
-            known = [(self._prompts[p], cache) for p, cache in zip(group, caches, strict=True)]
-            rows = last_rows(self.transformer, known)
-            for p, cache, row in zip(group, caches, rows, strict=True):
-                yield from self._first(p, cache, row[0])
+    @property
+    def waiting(self) -> int:
+        """How many prompts are not begun."""
+        return len(self._waiting)
+
+    def start(self, most: int | None = None) -> Iterator[TokenEvent]:
+        """Step 0 of every choice of the waiting prompts whose turn has come: of all, or of the next as long as no more
+        than `most` choices are live, but of one where none is."""
+        taken = len(self.live)
+        begun: list[int] = []
+        while self._waiting and (most is None or not taken or taken + self.params.n <= most):
+            begun.append(self._waiting.popleft())
+            taken += self.params.n
+        for group in groups(self._prompts, begun):
+            rooms = [min(self._limits[p], RESERVED) for p in group]
+            prompts = [self._prompts[p] for p in group]
+            made = prefilled(self.transformer, prompts, rooms, self._model.prefixes)
+            for p, (cache, row) in zip(group, made, strict=True):
+                yield from self._first(p, cache, row)
 
     def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
         """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""

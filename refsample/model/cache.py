@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,25 @@ from numpy.typing import NDArray
 from refsample.checks import room
 
 _LANES = 16  # attention reads keys in blocks of sixteen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Keys and values of a run of tokens, in arrays of their own that nobody writes to."""
+
+    keys: NDArray[Any]
+    """[L, K, D, N]"""
+    values: NDArray[Any]
+    """[L, K, N, D]"""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both arrays."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def cut(self, start: int, stop: int) -> Part:
+        """A copy of tokens start..stop - 1."""
+        return Part(self.keys[:, :, :, start:stop].copy(), self.values[:, :, start:stop].copy())
 
 
 class Cache:
@@ -30,6 +50,23 @@ class Cache:
         self.values: NDArray[Any] = np.zeros((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
         self.length, self.limit, self.precision, self.declared = 0, limit, precision, capacity
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both arrays, room that is not used yet included."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def part(self, start: int, stop: int) -> Part:
+        """A copy of the tokens at positions start..stop - 1, all of them held here."""
+        return Part(self.keys[:, :, :, start:stop].copy(), self.values[:, :, start:stop].copy())
+
+    def append(self, part: Part, count: int) -> None:
+        """Take up the first `count` tokens of a part, made at these very positions. ContextLengthError."""
+        end = self.length + count
+        self.reserve(end)
+        self.keys[:, :, :, self.length : end] = part.keys[:, :, :, :count]
+        self.values[:, :, self.length : end] = part.values[:, :, :count]
+        self.length = end
+
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in all. ContextLengthError beyond the model's context."""
         room("tokens", ..., f"{length} tokens", length, self.limit, "the model's config")
@@ -37,12 +74,12 @@ class Cache:
         if length > held:
             self._move(_round_up(min(max(length, 2 * held, 64), self.limit)))
 
-    def fork(self) -> Cache:
-        """A copy that grows by itself."""
+    def fork(self, capacity: int = 0) -> Cache:
+        """A copy that grows by itself; `capacity`: tokens that it has room for at once."""
         copy = object.__new__(Cache)
         copy.keys, copy.values, copy.length = self.keys, self.values, self.length
         copy.limit, copy.precision, copy.declared = self.limit, self.precision, self.declared
-        copy._move(_round_up(self.length + 1))
+        copy._move(_round_up(max(self.length + 1, min(capacity, self.limit))))
         return copy
 
     def truncate(self, length: int) -> None:

@@ -42,6 +42,11 @@ class RopeSettings:
     """[R/2], for texts up to the original context; `long_factor` for longer ones."""
     long_factor: tuple[float, ...] | None = None
 
+    @property
+    def by_length(self) -> bool:
+        """Whether the angles depend on how long the whole text is."""
+        return self.kind in ("dynamic", "longrope")
+
     def regime(self, total: int) -> int:
         """What of a text's total length the angles depend on: nothing (0) but for dynamic and longrope."""
         original = self.original_max_position_embeddings

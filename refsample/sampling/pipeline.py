@@ -136,7 +136,7 @@ def distribution(
         raise ParameterError("logits", logits, "must be numbers of the shape [V]") from None
     if array.ndim != 1 or not array.size:
         raise ParameterError("logits", array.shape, "must have the shape [V] with V >= 1")
-    _check_named(asked, array.size)
+    check_named(asked, array.size)
     prompt, output = _history("prompt_ids", prompt_ids, array.size), _history("output_ids", output_ids, array.size)
     return decide(array, asked, prompt, output, resolve(engine), _allowed(allowed, array.size), state, tuple(steps))
 
@@ -277,8 +277,8 @@ def draws(probs: Floats, us: NDArray[np.float64]) -> Ids:
     return draw_kernel.draws(probs, uniforms)
 
 
-def _check_named(params: SamplingParams, size: int) -> None:
-    """The ids that parameters name lie in the vocabulary."""
+def check_named(params: SamplingParams, size: int) -> None:
+    """The ids that parameters name lie in a vocabulary of that size. Raises ParameterError."""
     token_ids("logit_bias", tuple(params.logit_bias), size)
     token_ids("allowed_token_ids", params.allowed_token_ids or (), size)
     token_ids("banned_token_ids", params.banned_token_ids, size)

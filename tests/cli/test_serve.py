@@ -51,7 +51,8 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 def test_several_specs_a_model_of_two_names_and_an_adapter() -> None:
     arguments = ("--spec", "openai", "--spec", "novita", "--model", "tiny", "--model", "again=tiny", "--lora", "pirate",
-                 "--api-key-env", "A_KEY", "--log-level", "info", "--max-live", "8", "--max-waiting", "2")  # fmt: skip
+                 "--api-key-env", "A_KEY", "--log-level", "info", "--max-live", "8", "--max-waiting", "2",
+                 "--prefix-cache", "8")  # fmt: skip
     with serving(*arguments, lines=2) as (process, banner):
         first = re.fullmatch(r"serving tiny, again, pirate as openai on (http://\S+)/openai/v1\n", banner[0])
         assert first is not None, banner
@@ -102,6 +103,7 @@ def test_names_of_models() -> None:
         (("--lora", "./nix"), "./nix"),
         (("--spec", "openai", "--spec", "nix"), "nix"),
         (("--max-live", "0"), "--max-live"),
+        (("--prefix-cache", "-1"), "--prefix-cache"),
         (("--log-level", "loud"), "--log-level"),
     ],
 )

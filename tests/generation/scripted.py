@@ -18,6 +18,18 @@ Logits = Callable[[tuple[int, ...]], NDArray[np.float64]]
 
 
 @dataclass
+class ScriptedPart:
+    ids: list[int]
+
+    @property
+    def nbytes(self) -> int:
+        return 8 * len(self.ids)
+
+    def cut(self, start: int, stop: int) -> ScriptedPart:
+        return ScriptedPart(self.ids[start:stop])
+
+
+@dataclass
 class ScriptedCache:
     ids: list[int] = field(default_factory=list)
     forks: list[int] = field(default_factory=list)
@@ -27,7 +39,17 @@ class ScriptedCache:
     def length(self) -> int:
         return len(self.ids)
 
-    def fork(self) -> ScriptedCache:
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def part(self, start: int, stop: int) -> ScriptedPart:
+        return ScriptedPart(self.ids[start:stop])
+
+    def append(self, part: ScriptedPart, count: int) -> None:
+        self.ids += part.ids[:count]
+
+    def fork(self, capacity: int = 0) -> ScriptedCache:
         self.forks.append(self.length)
         return ScriptedCache(list(self.ids), self.forks)
 
@@ -69,7 +91,7 @@ class ScriptedTransformer:
 
 def scripted(folder: Path, law: Logits, *, vocab_size: int = 259, max_position: int = 64) -> Model:
     """A Model around `law`; `folder` holds a tokenizer (see tests.text.vocabularies)."""
-    config = SimpleNamespace(vocab_size=vocab_size, max_position=max_position, eos_token_ids=(0,))
+    config = SimpleNamespace(ropes=(), vocab_size=vocab_size, max_position=max_position, eos_token_ids=(0,))
     return Model(
         name="scripted",
         folder=folder,

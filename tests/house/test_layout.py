@@ -13,7 +13,8 @@ import pytest
 
 from tests.house.sources import PACKAGES, ROOT, modules, tracked
 
-PUBLIC = ("OwnStep", "SamplingParams", "chat", "complete", "distribution", "load", "score", "stream", "verify")
+PUBLIC = ("OwnStep", "SamplingParams", "chat", "complete", "distribution", "load", "score", "score_many", "stream",
+          "verify")  # fmt: skip
 # The entry point of the installed command is `refsample.cli:main`, so this one `__init__` defines it.
 INITS_WITH_CODE = {"refsample/__init__.py", "refsample/cli/__init__.py", "refsample/tiny/__init__.py"}
 HEAVY = ("numba", "llvmlite", "numpy", "torch", "tokenizers", "jinja2", "starlette", "uvicorn", "httpx2", "click")

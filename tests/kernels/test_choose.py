@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from refsample_kernels.choose_deep import choose_deep, define_choose_deep
 from refsample_kernels.inverse import DEEPER, UNDECIDED
 from refsample_kernels.jit import jit_disabled
 from refsample_kernels.rank import kth_largest
-from refsample_kernels.softmax import define_row_mass, log_softmax, row_log_softmax, row_mass
+from refsample_kernels.softmax import (
+    define_row_mass,
+    define_row_spread,
+    log_softmax,
+    row_law,
+    row_log_softmax,
+    row_mass,
+    row_spread,
+)
 
 F32 = NDArray[np.float32]
 SIZES = st.sampled_from([1, 15, 16, 17, 128, 300] if jit_disabled() else [1, 15, 16, 17, 128, 300, 4000])
@@ -102,6 +111,24 @@ def test_row_mass(size: int, seed: int) -> None:
     define_row_mass(row, want)
     np.testing.assert_allclose(got, want, rtol=1e-15 * max(size, 8))
     np.testing.assert_allclose(row_log_softmax(row), log_softmax(row.astype(np.float64)), rtol=4e-15, atol=4e-15)
+
+
+@given(SIZES, st.integers(0, 2**32), st.sampled_from([0.0, 1.0, 30.0, 1e5]))
+def test_row_spread(size: int, seed: int, scale: float) -> None:
+    row = (np.random.default_rng(seed).standard_normal(size) * scale).astype(np.float32)
+    row[1::3] = -np.inf
+    got, want, mass = np.zeros(2), np.zeros(2), np.zeros(1)
+    row_spread(row, got)
+    define_row_spread(row, want)
+    row_mass(row, mass)
+    assert got[0] == mass[0]
+    np.testing.assert_allclose(got, want, rtol=1e-15 * max(size, 8), atol=1e-290)
+    values, entropy = row_law(row)
+    assert np.array_equal(values, row_log_softmax(row))
+    other, wide = row_law(row.astype(np.float64))
+    np.testing.assert_allclose(values, other, rtol=4e-15, atol=4e-15)
+    assert 0.0 <= entropy == pytest.approx(wide, rel=1e-13, abs=1e-13)
+    assert entropy <= math.log(np.count_nonzero(row > -np.inf)) + 1e-12
 
 
 LISTS = ([2.0], [1.0] * 9, list(range(50)), list(range(50, 0, -1)), [1, 1, 2, 2, 3, 3, -np.inf])

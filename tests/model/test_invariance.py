@@ -66,7 +66,7 @@ def test_splits(name: str, precision: str, tokens: list[int], data: st.DataObjec
 
 
 @few
-@given(names, precisions, st.lists(ids, min_size=2, max_size=5), st.data())
+@given(names, precisions, st.lists(ids, min_size=2, max_size=3 if jit.jit_disabled() else 17), st.data())
 def test_batches(name: str, precision: str, prompts: list[list[int]], data: st.DataObject) -> None:
     """Beside others, at different lengths and stages of their sequences, every row is what it is alone."""
     run = model(name, precision)
@@ -113,6 +113,32 @@ def test_forks_and_cuts(name: str, tokens: list[int], others: list[int], data: s
     third = second.fork()
     third.truncate(0)
     np.testing.assert_array_equal(run.forward([(tokens + others, third)], rows="all")[0], want)
+
+
+@few
+@given(names, precisions, ids, ids, st.data())
+def test_parts_of_caches(
+    name: str, precision: str, tokens: list[int], others: list[int], data: st.DataObject
+) -> None:
+    """A cache put together from copies of another's runs goes on as the other would, whatever became of that one."""
+    run = model(name, precision)
+    want = whole(run, tokens + others)
+    first, second = run.new_cache(), run.new_cache(data.draw(st.sampled_from([None, 3, 200])))
+    run.forward([(tokens, first)])
+    cuts = data.draw(st.lists(st.integers(0, len(tokens)), max_size=3))
+    edges = sorted({0, len(tokens), *cuts})
+    parts = [first.part(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    assert sum(part.nbytes for part in parts) == first.nbytes // first.keys.shape[3] * len(tokens)
+    first.truncate(0)
+    run.forward([(others, first)])
+    last = parts[-1].keys.shape[3]
+    keep = data.draw(st.integers(0, last))
+    for part in parts[:-1]:
+        second.append(part.cut(0, part.keys.shape[3]), part.keys.shape[3])
+    second.append(parts[-1], keep)
+    head = len(tokens) - last + keep
+    got = run.forward([(tokens[head:] + others, second)], rows="all")[0]
+    np.testing.assert_array_equal(got, want[head:])
 
 
 THREADS = """

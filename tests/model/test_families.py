@@ -1,0 +1,100 @@
+"""Every family, from folders that transformers 4.57 and 5.24 wrote, against the logits of transformers itself.
+
+`tests/data/make_family_folders.py` made them; both folders of a name hold the same bfloat16 weights.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from refsample.errors import ModelError, UnsupportedModelError
+from refsample.model.config import read_config
+from refsample.model.load import load_transformer
+from refsample.model.rows import FAMILIES
+from refsample.model.transformer import Transformer
+from tests.data.make_family_folders import FOLDER, MODELS, ids
+
+BOUND = 5e-5
+LOGITS = np.load(FOLDER / "logits.npz")
+
+
+def logits(model: Transformer, tokens: NDArray[Any]) -> NDArray[Any]:
+    """Of every position, in one call."""
+    return model.forward([(tokens, model.new_cache(len(tokens)))], rows="all")[0]
+
+
+def test_every_family_is_here() -> None:
+    assert {name.partition("-")[0] for name in MODELS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_both_folders_load_alike_and_give_transformers_logits(name: str) -> None:
+    old, new = load_transformer(FOLDER / "v4" / name), load_transformer(FOLDER / "v5" / name)
+    assert old.config == new.config
+    tokens, want = ids(name), LOGITS[name]
+    got = logits(old, tokens)
+    np.testing.assert_array_equal(logits(new, tokens), got)
+    assert np.abs(got - want).max() <= BOUND * want.std()
+    assert np.abs(got - logits(old.with_precision("float64"), tokens)).max() <= BOUND * want.std()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_token_by_token_beside_others_the_bits_are_the_same(name: str) -> None:
+    model, tokens = load_transformer(FOLDER / "v5" / name), ids(name)
+    want = logits(model, tokens)
+    mine, other = model.new_cache(len(tokens)), model.new_cache(len(tokens))
+    model.forward([(tokens[::-1][:9], other)])
+    for n, token in enumerate(tokens):
+        segments = [([token], mine), ([n + 3], other)] if n % 2 else [([token], mine)]
+        np.testing.assert_array_equal(model.forward(segments)[0], want[n : n + 1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_emulated_precisions_run_and_differ_by_little(name: str) -> None:
+    model, tokens = load_transformer(FOLDER / "v4" / name), ids(name)
+    want = logits(model, tokens)
+    for precision, most in (("bf16", 0.05), ("int4-g32", 0.8)):
+        error = np.abs(logits(model.with_precision(precision), tokens) - want) / want.std()
+        assert 1e-4 < np.median(error) < most, precision  # the median: a rounding may send a row to another expert
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_unknown_switch_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FOLDER / "v5" / name, tmp_path / name))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"use_turbo_attention": 3}), encoding="utf-8")
+    with pytest.raises(UnsupportedModelError, match="use_turbo_attention=3 is no setting that refsample knows for"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "falcon-new", "mixtral", "phi3"])
+def test_every_tensor_is_read(name: str, tmp_path: Path) -> None:
+    """Without one of them, whichever, the folder does not load; nor with one more."""
+    from safetensors.numpy import save_file
+
+    folder = Path(shutil.copytree(FOLDER / "v5" / name, tmp_path / name))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    whole = {key: np.zeros(shape, np.float32) for key, shape in shapes(FOLDER / "v5" / name).items()}
+    for missing in whole:
+        save_file({key: value for key, value in whole.items() if key != missing}, folder / "model.safetensors")
+        with pytest.raises(ModelError, match="is missing from the weights"):
+            load_transformer(folder)
+    save_file(whole | {"model.extra": np.zeros(3, np.float32)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.extra in the weights"):
+        load_transformer(folder)
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor."""
+    raw = (folder / "model.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
