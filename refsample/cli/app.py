@@ -13,6 +13,7 @@ from refsample.cli.demo import demo
 from refsample.cli.explain import explain
 from refsample.cli.inspect import inspect
 from refsample.cli.models import models
+from refsample.cli.noise import noise
 from refsample.cli.score import score
 from refsample.cli.serve import serve
 from refsample.cli.vectors import vectors
@@ -33,5 +34,8 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (chat, complete, demo, explain, faults, inspect, judge, models, score, serve, specs, vectors, verify):
+COMMANDS = (
+    chat, complete, demo, explain, faults, inspect, judge, models, noise, score, serve, specs, vectors, verify,
+)  # fmt: skip
+for command in COMMANDS:
     app.add_command(command)

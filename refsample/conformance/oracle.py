@@ -20,6 +20,7 @@ from refsample.conformance.transcript import Choice
 from refsample.generation.behaviour import OVERLAY, Behaviour, applied
 from refsample.generation.decode import generate_events
 from refsample.generation.model import Model
+from refsample.generation.noise import LIKELIEST, logit_error
 from refsample.generation.sequence import GenerationParams
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, distribution
@@ -165,9 +166,8 @@ class Oracle:
 
     def noise(self, base: NDArray[np.float32], twin: NDArray[np.float32]) -> float:
         """Logit error (rms, nats) that honest bf16 kernels make here, over the 64 likeliest tokens."""
-        top = np.argsort(base)[-64:]
-        gap = (twin - base)[top].astype(np.float64)
-        return max(NOISE_FLOOR, float(np.sqrt(np.mean((gap - gap.mean()) ** 2))))
+        top = np.argsort(base)[-LIKELIEST:]
+        return max(NOISE_FLOOR, float(logit_error(base[top], twin[top])))
 
     def sigma(self, ids: tuple[int, ...]) -> float:
         return self.noise(self.last_logits(ids, HONEST), self.last_logits(ids, TWIN))

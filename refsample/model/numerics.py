@@ -1,13 +1,12 @@
-"""Arithmetics to run a model with: the exact ones, and emulations that round where others round.
+"""What an arithmetic to run a model with is, and the exact ones. It knows nothing of the forward pass.
 
-It knows nothing of the forward pass; `Transformer` calls the operations of one Arithmetic. An emulation is a hypothesis
-about somebody else's numbers, and the source of error bars; it is not a way to be fast.
+`Transformer` calls the operations of one Arithmetic; the table of all is in `emulations.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,21 @@ from refsample_kernels.activation import (
     silu,
     soft_cap,
 )
-from refsample_kernels.attention import attention, attention_bf16, define_attention
-from refsample_kernels.lanes import to_bf16, widen
+from refsample_kernels.attention import attention, define_attention
+from refsample_kernels.lanes import widen
 from refsample_kernels.linear import define_linear, linear
 from refsample_kernels.moe import define_route, route
 from refsample_kernels.norm import define_layer_norm, define_rms_norm, layer_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
 
 Array = NDArray[Any]
+Product = Callable[[Array, Array, Array, Array], None]
+"""(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
+
+
+def as_is(value: Any) -> Any:
+    """What an arithmetic does where it does nothing."""
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +49,8 @@ class Arithmetic:
     dtype: Any
     """Type of activations and cache."""
     prepare: Callable[[Weights], Weights]
-    linear: Callable[[Array, Array, Array, Array], None]
-    """(x [N, in], weight [out, in], bias [out] or [0], out [N, out])"""
-    low_rank: Callable[[Array, Array, Array, Array], None]
+    linear: Product
+    low_rank: Product
     """The same for the factors of an adapter, which no emulation rounds: what they add is rounded with the sum alone,
     as PEFT does, whose factors stay float32 beside a base in bfloat16 or 4 bits."""
     rms_norm: Callable[[Array, Array, float, Array], None]
@@ -66,10 +71,14 @@ class Arithmetic:
     """(x [N, V], cap, out [N, V])"""
     settle: Callable[[Array], Array]
     """Rounds embeddings, sums and products by a number to what the arithmetic can hold."""
-
-
-def _as_is(value: Any) -> Any:
-    return value
+    keep: Callable[[Array], Array] = as_is
+    """New keys or values [N, K, D] -> what the cache holds of them; each token and head by itself."""
+    head: Product | None = None
+    """The product with the head, where that is another than `linear`."""
+    router: Product | None = None
+    """The product with a router of experts, where that is another than `linear`."""
+    about: str = ""
+    """What is rounded, and how: one line for a person."""
 
 
 def map_weights(
@@ -111,46 +120,10 @@ def _float64(weights: Weights) -> Weights:
     return map_weights(weights, wide, wide)
 
 
-def _bf16(weights: Weights) -> Weights:
-    """Matrices as bfloat16 bits (as they are where the file is bfloat16), vectors rounded."""
-
-    def bits(array: Array) -> Array:
-        if array.dtype == np.uint16:
-            return array
-        made: Array = (to_bf16(widen(array)).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
-        return made
-
-    return map_weights(weights, bits, to_bf16)
-
-
-def round_to_int4(matrix: Array, group: int = 32) -> Array:
-    """What a matrix [out, in] becomes in symmetric 4-bit weights, as float32.
-
-    Along the input dimension every group of 32 shares one float32 scale = largest magnitude / 7; each weight is rounded
-    to the nearest of the fifteen multiples -7..7, ties to even. A last group may be shorter.
-    """
-    values = widen(matrix).astype(np.float32)
-    rows, width = values.shape
-    padded = np.zeros((rows, -(-width // group) * group), np.float32)  # [out, in rounded up to whole groups]
-    padded[:, :width] = values
-    groups = padded.reshape(rows, -1, group)  # [out, groups, 32]
-    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(7)  # [out, groups, 1]
-    steps = np.rint(np.divide(groups, scale, out=np.zeros_like(groups), where=scale > 0))  # [out, groups, 32]
-    return np.ascontiguousarray((steps * scale).reshape(rows, -1)[:, :width])
-
-
-def _int4(weights: Weights) -> Weights:
-    """Projections of the blocks in 4 bits; embedding, head, norms and biases as they are (as GPTQ and AWQ leave them).
-
-    The result is float32 in memory: twice a bfloat16 file, four bytes a weight.
-    """
-    return map_weights(weights, round_to_int4, _as_is, outer=_as_is)
-
-
 FLOAT32 = Arithmetic(
     name="float32",
     dtype=np.float32,
-    prepare=_as_is,
+    prepare=as_is,
     linear=linear,
     low_rank=linear,
     rms_norm=rms_norm,
@@ -161,7 +134,8 @@ FLOAT32 = Arithmetic(
     attention=attention,
     route=route,
     soft_cap=soft_cap,
-    settle=_as_is,
+    settle=as_is,
+    about="float32 sums in our order: the reference",
 )
 
 FLOAT64 = Arithmetic(
@@ -178,85 +152,6 @@ FLOAT64 = Arithmetic(
     attention=define_attention,
     route=define_route,
     soft_cap=define_soft_cap,
-    settle=_as_is,
+    settle=as_is,
+    about="the definitions, in float64: the truth",
 )
-
-INT4 = replace(FLOAT32, name="int4-g32", prepare=_int4)
-
-
-def _linear_bf16(x: Array, weight: Array, bias: Array, out: Array) -> None:
-    """x [N, in] W^T + b in float32, the result [N, out] rounded."""
-    linear(x, weight, bias, out)
-    out[...] = to_bf16(out)
-
-
-def _rms_norm_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
-    """Rows [N, C] are rounded before the weight [C] and after it."""
-    rms_norm(x, np.ones_like(weight), eps, out)
-    out[...] = to_bf16(to_bf16(out) * weight)
-
-
-def _rms_norm_once_bf16(x: Array, weight: Array, eps: float, out: Array) -> None:
-    """Rows [N, C] are rounded after the weight [C] alone."""
-    rms_norm(x, weight, eps, out)
-    out[...] = to_bf16(out)
-
-
-def _layer_norm_bf16(x: Array, weight: Array, bias: Array, eps: float, out: Array) -> None:
-    """Rows [N, C] are rounded at the end: torch's own kernel computes in float32."""
-    layer_norm(x, weight, bias, eps, out)
-    out[...] = to_bf16(out)
-
-
-def _rotate_bf16(x: Array, cos: Array, sin: Array, out: Array) -> None:
-    """Both products are rounded before they are added."""
-    c, s = to_bf16(cos)[:, None, :], to_bf16(sin)[:, None, :]  # [T, 1, R/2]
-    half = cos.shape[1]
-    low, high = x[:, :, :half], x[:, :, half : 2 * half]  # [T, H, R/2]
-    out[:, :, :half] = to_bf16(to_bf16(low * c) - to_bf16(high * s))
-    out[:, :, half : 2 * half] = to_bf16(to_bf16(high * c) + to_bf16(low * s))
-    out[:, :, 2 * half :] = x[:, :, 2 * half :]
-
-
-def _rounded_bf16(activation: Callable[[Array, Array], None]) -> Callable[[Array, Array], None]:
-    """An activation [N, F] computed in float32 and rounded."""
-
-    def rounded(x: Array, out: Array) -> None:
-        activation(x, out)
-        out[...] = to_bf16(out)
-
-    return rounded
-
-
-def _route_bf16(logits: Array, normalise: bool, chosen: Array, shares: Array) -> None:
-    """Shares [N, k] are computed in float32 and rounded."""
-    route(logits, normalise, chosen, shares)
-    shares[...] = to_bf16(shares)
-
-
-def _soft_cap_bf16(x: Array, cap: float, out: Array) -> None:
-    """Quotient, tanh and product [N, V] are rounded each."""
-    soft_cap(to_bf16((x / np.float32(cap)).astype(np.float32)), 1.0, out)
-    out[...] = to_bf16(to_bf16(out) * np.float32(cap))
-
-
-BF16 = Arithmetic(
-    name="bf16",
-    dtype=np.float32,
-    prepare=_bf16,
-    linear=_linear_bf16,
-    low_rank=linear,
-    rms_norm=_rms_norm_bf16,
-    rms_norm_once=_rms_norm_once_bf16,
-    layer_norm=_layer_norm_bf16,
-    rotate=_rotate_bf16,
-    activations={name: _rounded_bf16(made) for name, made in FLOAT32.activations.items()},
-    attention=attention_bf16,
-    route=_route_bf16,
-    soft_cap=_soft_cap_bf16,
-    settle=to_bf16,
-)
-"""Weights and activations in bfloat16, rounded where torch rounds a transformers model run in that type with eager
-attention; sums are float32, in our order."""
-
-ARITHMETICS: Mapping[str, Arithmetic] = {a.name: a for a in (FLOAT32, FLOAT64, INT4, BF16)}

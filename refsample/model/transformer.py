@@ -2,7 +2,8 @@
 
 One flat batch: the new tokens of all segments lie in one array [N, C]; only attention looks at segments one by one.
 Each output element depends on its own row alone, so logits are bitwise the same however tokens are split over calls and
-whichever sequences stand beside each other (float32, bf16, int4-g32; float64 goes through BLAS, which promises less).
+whichever sequences stand beside each other (in every arithmetic but float64: BLAS, which it goes through, promises
+less).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from refsample.checks import room, token_id
 from refsample.errors import ParameterError
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.lora import Adapter, LowRank
-from refsample.model.numerics import ARITHMETICS, Arithmetic
+from refsample.model.numerics import Arithmetic, Product
 from refsample.model.rope import Angles
 from refsample.model.weights import NOTHING, Layer, Mixture, Norm, Projection, Weights
 from refsample_kernels.lanes import widen
@@ -60,7 +62,7 @@ class Transformer:
 
     @property
     def precision(self) -> str:
-        """Name of the arithmetic: float32, float64, bf16, int4-g32."""
+        """Name of the arithmetic, one of ARITHMETICS."""
         return self.arithmetic.name
 
     def with_precision(self, name: str) -> Transformer:
@@ -152,8 +154,8 @@ class Transformer:
 
     def _head(self, x: NDArray[Any], extra: Extra) -> NDArray[Any]:
         """Last hidden states [N, C] -> logits [N, V]."""
-        c = self.config
-        logits = self._linear(self._norm(x, self.weights.final_norm), self.weights.head, extra)  # [N, V]
+        c, normed = self.config, self._norm(x, self.weights.final_norm)
+        logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
         if c.logits_scale != 1:
             logits = self.arithmetic.settle(logits / logits.dtype.type(c.logits_scale))
         if c.final_cap is None:
@@ -206,7 +208,7 @@ class Transformer:
         """Each row of x [N, C] through the experts that its router chooses, added up in the order of their numbers."""
         experts, settle = self.config.experts, self.arithmetic.settle
         assert experts is not None
-        logits = self._linear(x, mixture.router)  # [N, E]
+        logits = self._linear(x, mixture.router, (), self.arithmetic.router)  # [N, E]
         chosen = np.empty((len(x), experts.per_token), np.int64)  # [N, k]
         shares = np.empty(chosen.shape, x.dtype)  # [N, k]
         self.arithmetic.route(logits, experts.normalise, chosen, shares)
@@ -229,6 +231,7 @@ class Transformer:
             q, k = self._head_norm(q, layer.q_norm), self._head_norm(k, layer.k_norm)
         q, k = self._turned(q, c.heads, number, batch), self._turned(k, c.kv_heads, number, batch)
         out = np.empty_like(q)  # [N, H, D]
+        k, v = math.keep(k), math.keep(v)
         window, cap = c.windows[number] or 0, c.attention_cap or 0.0
         for span, cache in zip(batch.spans, batch.caches, strict=True):
             start, keys, values = cache.length, cache.keys[number], cache.values[number]
@@ -252,10 +255,12 @@ class Transformer:
         """A norm over each head of x [N, HD], or over all of them where it is as wide."""
         return self._norm(x.reshape(-1, len(norm.weight)), norm).reshape(x.shape)
 
-    def _linear(self, x: NDArray[Any], projection: Projection, extra: Extra = ()) -> NDArray[Any]:
+    def _linear(
+        self, x: NDArray[Any], projection: Projection, extra: Extra = (), product: Product | None = None
+    ) -> NDArray[Any]:
         """x [N, in] W^T + b, and in the rows of `extra` what adapters add; [N, out]."""
         out = np.empty((len(x), len(projection.weight)), self.arithmetic.dtype)  # [N, out]
-        self.arithmetic.linear(x, projection.weight, projection.bias, out)
+        (product or self.arithmetic.linear)(x, projection.weight, projection.bias, out)
         for rows, factors in extra:
             inner = np.empty((len(x[rows]), len(factors.down)), out.dtype)  # [n, r]
             self.arithmetic.low_rank(x[rows], factors.down, NOTHING, inner)

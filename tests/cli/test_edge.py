@@ -15,8 +15,8 @@ from tests.cli.conftest import Cli
 from tests.house.sources import PACKAGES
 
 COMMANDS = (
-    "chat", "complete", "demo", "explain", "faults", "inspect", "judge", "models", "score", "serve", "specs", "vectors",
-    "verify",
+    "chat", "complete", "demo", "explain", "faults", "inspect", "judge", "models", "noise", "score", "serve", "specs",
+    "vectors", "verify",
 )  # fmt: skip
 
 VERIFY = ("verify", "http://127.0.0.1:1", "--model", "m", "--reference", "tiny")

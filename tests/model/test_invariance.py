@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.load import load_transformer
 from refsample.model.transformer import Transformer
 from refsample_kernels import jit
@@ -27,7 +28,11 @@ TOY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "feed_forward": 20, 
 few = settings(max_examples=3 if jit.jit_disabled() else 25)
 LONGEST = 9 if jit.jit_disabled() else 150
 names = st.sampled_from(["toy"] if jit.jit_disabled() else ["toy", *CASES])
-precisions = st.sampled_from(["float32", "bf16", "int4-g32"])
+# Each that computes in a way of its own; the others differ from these in what their weights are.
+PRECISIONS = (
+    "float32", "bf16", "f16", "shuffled", "int4-g32", "int8-token", "q8_0", "fp8-token", "kv-int8", "kv-fp8",
+)  # fmt: skip
+precisions = st.sampled_from(PRECISIONS)
 ids = st.lists(st.integers(0, 267), min_size=1, max_size=LONGEST)
 
 
@@ -74,6 +79,18 @@ def test_batches(name: str, precision: str, prompts: list[list[int]], data: st.D
     segments = [(tokens[head:], cache_) for tokens, cache_, head in zip(prompts, caches, heads, strict=True)]
     for got, want, head in zip(run.forward(segments, rows="all"), wants, heads, strict=True):
         np.testing.assert_array_equal(got, want[head:])
+
+
+@pytest.mark.parametrize("precision", [name for name in ARITHMETICS if name != "float64"])
+def test_every_emulation(precision: str) -> None:
+    """At once beside another, and token by token."""
+    run = model("toy", precision)
+    first, second = [n * n % 268 for n in range(1, 22)], [n * 7 % 268 for n in range(5)]
+    want = whole(run, first)
+    got, _ = run.forward([(first, run.new_cache()), (second, run.new_cache())], rows="all")
+    np.testing.assert_array_equal(got, want)
+    singly = run.new_cache()
+    np.testing.assert_array_equal(np.concatenate([run.forward([([token], singly)])[0] for token in first]), want)
 
 
 @few
@@ -127,15 +144,17 @@ def test_parts_of_caches(
 THREADS = """
 import numba, sys
 from pathlib import Path
+from refsample.model.emulations import ARITHMETICS
 from refsample.model.load import load_transformer
 from refsample_kernels import jit
 model, tokens, results = load_transformer(Path(sys.argv[1])), [n * n % 268 for n in range(250)], []
 for count in (1, 2):
     jit.set_threads(count)
-    for precision in ("float32", "bf16", "int4-g32"):
+    for precision in sys.argv[2].split():
         run = model.with_precision(precision)
         results.append(run.forward([(tokens, run.new_cache())], rows="all")[0].tobytes())
-print(jit.threads(), numba.threading_layer() != "", *(a == b for a, b in zip(results, results[3:])))
+half = len(results) // 2
+print(jit.threads(), numba.threading_layer() != "", *(a == b for a, b in zip(results, results[half:])))
 """
 
 
@@ -146,14 +165,14 @@ def test_thread_counts(tmp_path: Path) -> None:
     paths = [str(package.parent) for package in PACKAGES]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-c", THREADS, str(folder)],
+        [sys.executable, "-c", THREADS, str(folder), " ".join(PRECISIONS)],
         env=env,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert done.stdout.strip() == "2 True True True True", done.stderr
+    assert done.stdout.strip() == " ".join(["2", "True", *("True" for _ in PRECISIONS)]), done.stderr
 
 
 @pytest.mark.skipif(jit.jit_disabled(), reason="too slow with the JIT off, and nothing to race")

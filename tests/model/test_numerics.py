@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refsample.model.load import load_transformer
-from refsample.model.numerics import round_to_int4
+from refsample.model.quantise import round_to_int4
 from refsample.model.transformer import Transformer
 from refsample_kernels.lanes import to_bf16, widen
 from tests.factories import write_llama

@@ -92,7 +92,7 @@ def test_precisions(model: Transformer) -> None:
     back = int4.with_precision("float32")
     assert (int4.precision, back.precision) == ("int4-g32", "float32")
     assert back.weights is model.weights
-    with pytest.raises(ParameterError, match=r"precision='fp4': must be one of float32, float64, int4-g32, bf16"):
+    with pytest.raises(ParameterError, match=r"precision='fp4': must be one of float32, float64, bf16, f16, shuffled"):
         model.with_precision("fp4")
 
 

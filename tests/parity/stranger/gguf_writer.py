@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-Quant = Literal["F32", "Q4_0"]
+Quant = Literal["F32", "Q8_0", "Q4_0"]
 
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm",
@@ -32,8 +32,8 @@ _LAYER_NAMES = {
 def convert(folder: Path, out: Path, quant: Quant = "F32") -> Path:
     """Write `folder` (config.json, *.safetensors, tokenizer.json with byte-level BPE) to the file `out`; returns `out`.
 
-    F32 widens every weight exactly. Q4_0 quantises every matrix whose rows divide by 32, the embedding (and with it a
-    tied head) included: llama.cpp takes it there. Norms stay F32. ValueError for what this writer does not know.
+    F32 widens every weight exactly. The others quantise every matrix whose rows divide by 32, the embedding (and with
+    it a tied head) included: llama.cpp takes it there. Norms stay F32. ValueError for what this writer does not know.
     """
     config = json.loads((folder / "config.json").read_text("utf-8"))
     if config["model_type"] != "llama":
@@ -169,8 +169,8 @@ def _rope_layout(name: str, values: NDArray[np.float32], config: dict[str, Any])
 
 
 def _write_tensor(writer: gguf.GGUFWriter, name: str, values: NDArray[np.float32], quant: Quant) -> None:
-    if quant == "Q4_0" and values.ndim == 2 and values.shape[1] % 32 == 0:
-        kind = gguf.GGMLQuantizationType.Q4_0
+    if quant != "F32" and values.ndim == 2 and values.shape[1] % 32 == 0:
+        kind = gguf.GGMLQuantizationType[quant]
         writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
     else:
         writer.add_tensor(name, values)
