@@ -133,7 +133,8 @@ def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
     offsets: Any = fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BYTES:
         raise CorruptFileError(f"{path}: tensor {shorten(name)} has the unknown type {shorten(dtype)}")
-    if not _counts(shape) or len(shape) > _MOST_AXES or not _counts(offsets) or len(offsets) != 2:
+    sane = _counts(shape) and len(shape) <= _MOST_AXES and math.prod(n for n in shape if n) < _MOST
+    if not sane or not _counts(offsets) or len(offsets) != 2:
         raise CorruptFileError(f"{path}: header entry of tensor {shorten(name)} is malformed")
     need = math.prod(shape) * _BYTES[dtype]
     if offsets[1] - offsets[0] != need:

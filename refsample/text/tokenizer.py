@@ -18,7 +18,7 @@ from typing import Protocol
 import tokenizers
 
 from refsample import checks
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError
+from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError, UnsupportedModelError, shorten, shown
 from refsample.files import read_json_object
 from refsample.text.pieces import PieceRule, piece_rule
 from refsample.text.specials import special_texts
@@ -124,6 +124,9 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
             f"{folder}: tokenizer.json has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
         )
     added = backend.get_added_tokens_decoder()
+    if getattr(backend.model, "dropout", None):
+        said = f"dropout={backend.model.dropout} in tokenizer.json splits a text by chance"
+        raise UnsupportedModelError(f"{folder}: {said}, which is not run")
     decoder = None if backend.decoder is None else json.loads(backend.decoder.__getstate__())
     return Tokenizer(
         backend=backend,
@@ -148,7 +151,7 @@ def _backend(folder: Path) -> tokenizers.Tokenizer:
 
 
 class _LibraryErrors:
-    """Turns what `tokenizers` raises on a bad file, the bare class Exception and never a subclass, into ours."""
+    """Turns what `tokenizers` raises on a bad file into ours: the bare class Exception, or its panic, which is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -157,16 +160,21 @@ class _LibraryErrors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is Exception:
-            raise CorruptFileError(f"{self.path}: not a tokenizer: {str(error).splitlines()[0]}") from error
+        if kind is Exception or (kind is not None and kind.__name__ == "PanicException"):
+            said = shown(" ".join(str(error).split()), 300)
+            raise CorruptFileError(f"{self.path}: not a tokenizer: {said}") from error
 
 
 def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> tuple[int, ...]:
     ids = set(config.eos_token_ids)
-    text = special_texts(read_json_object(folder / "tokenizer_config.json", optional=True)).get("eos_token")
+    path = folder / "tokenizer_config.json"
+    settings = read_json_object(path, optional=True)
+    text = special_texts(settings).get("eos_token")
+    if text is None and settings.get("eos_token") is not None:
+        raise MismatchError(f"{path}: eos_token={shorten(settings['eos_token'])} must be text, or hold it as content")
     if text is not None:
         token_id = backend.token_to_id(text)
         if token_id is None:
-            raise MismatchError(f"{folder}: eos_token {text!r} of tokenizer_config.json has no id in tokenizer.json")
+            raise MismatchError(f"{folder}: eos_token {shorten(text)} of tokenizer_config.json has no id in tokenizer.json")
         ids.add(int(token_id))
     return tuple(sorted(ids))

@@ -82,7 +82,7 @@ def entries(file: str, raw: bytes, rng: random.Random, count: int) -> Iterator[M
         yield changed(f"offsets {what}", name, {**header[name], "data_offsets": move(begin, end)})
     for dtype in ("F32", "F16", "I16", "U16", "F8_E4M3", "F64", "BOOL", "bf16", "BF16 ", "C64", "F4"):
         name = rng.choice(names)
-        yield changed(f"dtype {dtype}", name, {**header[name], "dtype": dtype})
+        yield changed(f"dtype {dtype}", name, {**header[name], "dtype": dtype}, dtype != header[name]["dtype"])
     for new in ("", "x", "a\nb", "\0", "\ud800", "x" * 5000, "__metadata__", "model", "\u2028", "ä" * 50):
         name = rng.choice(names)
         renamed = {(new if n == name else n): e for n, e in header.items()}

@@ -81,7 +81,7 @@ def kin(value: Any) -> list[Any]:
     return [[value], {"value": value}]
 
 
-def values(file: str, raw: Mapping[str, Any], rng: random.Random, each: int, deeper: bool = True) -> Iterator[Mutation]:
+def values(file: str, raw: Mapping[str, Any], rng: random.Random, each: int) -> Iterator[Mutation]:
     """Each key of a JSON object dropped and at `each` of the values, the keys of objects in it too."""
     for key, value in raw.items():
         rest = {k: v for k, v in raw.items() if k != key}
@@ -89,7 +89,7 @@ def values(file: str, raw: Mapping[str, Any], rng: random.Random, each: int, dee
         near = kin(value)
         for other in (*rng.sample(HOSTILE, min(each, len(HOSTILE))), *rng.sample(near, min(len(near), 1 + each // 3))):
             yield Mutation(f"{key}={shown(other)}", file, writes(dumps({**raw, key: other})), names=(key,))
-        if isinstance(value, dict) and deeper:
+        if isinstance(value, dict) and value:
             for inner in values(file, value, rng, each):
                 captured = _inner(inner.change)
                 yield Mutation(

@@ -40,7 +40,7 @@ from tests.model.judge import config_faults, strict
 from tests.model.mutate import Mutation
 from tests.model.small import CONFIGS, write_family
 
-OTHERS = ("tensor ", "is not JSON", "rope", "layer_types", "short_factor", "rotary_pct")
+OTHERS = ("tensor ", "is not JSON", "not a tokenizer", "rope", "layer_types", "short_factor", "rotary_pct")
 """What an error may name in place of a key: the file is none, or another key or a tensor does not go with it."""
 SECONDS, BYTES = 20, 2**30
 """What reading one folder may take at most: far more than it does, far less than a hang or a size believed."""
@@ -341,3 +341,50 @@ def test_adapters() -> None:
         mutate.no_files("adapter_model.safetensors"),
     )
     check(folder, made, judge_adapter(folder))
+
+
+def judge_tokenizer(name: str) -> Callable[[], list[str]]:
+    """The tokenizer is the one that its library reads from the file, and the end ids are those that the files name."""
+    folder = folder_of(name)
+
+    def attempt() -> list[str]:
+        now = load(folder)
+        theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        theirs.no_truncation()
+        theirs.no_padding()
+        ours, want = now.tokenizer.encode(PROBE), theirs.encode(PROBE).ids
+        faults = [] if ours == want == now.tokenizer.encode(PROBE) else ["other ids than the library's"]
+        now.run.forward([(ours or [0], now.run.new_cache())])
+        now.tokenizer.decode(range(now.run.config.vocab_size))
+        path = folder / "tokenizer_config.json"
+        new = strict(path.read_bytes()) if path.exists() else {}
+        if new is None:
+            return ["loaded from what is no JSON object"]
+        end = new.get("eos_token")
+        text = end.get("content") if isinstance(end, dict) else end
+        if text is not None and not isinstance(text, str):
+            return ["an end token that is no text was let through"]
+        ids = {0, 1} | (set() if text is None else {theirs.token_to_id(text)})
+        return faults + ([] if set(now.tokenizer.eos_token_ids) == ids else ["other end ids"])
+
+    return attempt
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_tokenizers(name: str) -> None:
+    folder = folder_of(name)
+    original(name)
+    raw = (folder / "tokenizer.json").read_bytes()
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    rng = random.Random(f"tokenizer {name}")
+    table = json.loads(raw)
+    few = {**table["model"], "vocab": {}, "merges": []}
+    parts = mutate.values("tokenizer.json", {**table, "model": few}, rng, EACH)
+    made = chain(
+        (m for m in mutate.values("tokenizer.json", table, rng, EACH) if " twice" not in m.what and "vocab." not in m.what),
+        mutate.values("tokenizer_config.json", config, rng, EACH),
+        mutate.texts("tokenizer_config.json", json.dumps(config).encode(), rng, EACH),
+        mutate.no_files("tokenizer.json"),
+        mutate.no_files("tokenizer_config.json", needed=False),
+    )
+    check(folder, (m for m in made if not m.what.startswith("surprise")), judge_tokenizer(name))
