@@ -33,7 +33,7 @@ def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
 
 
 def parse_json(data: bytes) -> Any:
-    """UTF-8 JSON of whole characters in which no object has a key twice. ValueError, RecursionError for one too deep."""
+    """UTF-8 JSON of whole characters, no key of an object twice. ValueError; RecursionError for one too deep."""
     value = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
     if rb"\ud" in data or rb"\uD" in data:  # surrogates as escapes: a lone one cannot be written out again
         json.dumps(value, ensure_ascii=False).encode("utf-8")

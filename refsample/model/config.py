@@ -143,7 +143,9 @@ def read_config(folder: Path) -> ModelConfig:
         attention_scales=_attention_scales(reader, head_width, layers),
         attention_cap=reader.number("attn_logit_softcapping"),
         final_cap=reader.number("final_logit_softcapping"),
-        embedding_scale=width**0.5 if family.defaults.get("scale_embeddings") else reader.needed("embedding_multiplier", 1.0),
+        embedding_scale=width**0.5
+        if family.defaults.get("scale_embeddings")
+        else reader.needed("embedding_multiplier", 1.0),
         residual_scale=reader.needed("residual_multiplier", 1.0),
         logits_scale=reader.needed("logits_scaling", 1.0),
         dtype=_dtype(reader),

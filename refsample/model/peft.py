@@ -200,7 +200,9 @@ def _compile(expression: str, key: str, path: Path) -> None:
     try:
         re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
-        raise MismatchError(f"{path}: {key} {shorten(expression)} is no regular expression: {shorten(str(error))}") from None
+        raise MismatchError(
+            f"{path}: {key} {shorten(expression)} is no regular expression: {shorten(str(error))}"
+        ) from None
 
 
 def _layers(raw: Mapping[str, Any], path: Path) -> frozenset[int] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from refsample.errors import UnsupportedModelError
 
@@ -58,7 +59,7 @@ class PieceRule:
         return data[count:]
 
 
-def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
+def piece_rule(decoder: Mapping[str, object] | None, file: str | Path = "tokenizer.json") -> PieceRule:
     """Read the `decoder` object of a tokenizer.json; one that is not exact on bytes is an UnsupportedModelError."""
     parts = _flatten(decoder)
     kinds = [str(part.get("type")) for part in parts]
@@ -75,9 +76,9 @@ def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
         elif kind == "Strip" and part.get("content") == " " and part.get("stop") == 0:
             leading += int(str(part.get("start")))
         elif kind not in ("ByteFallback", "Fuse"):
-            raise UnsupportedModelError(f"tokenizer.json: decoder {kind} is not one that refsample can turn into bytes")
+            raise UnsupportedModelError(f"{file}: decoder {kind} is not one that refsample can turn into bytes")
     if not replacements:
-        raise UnsupportedModelError("tokenizer.json: no decoder that says how pieces become text")
+        raise UnsupportedModelError(f"{file}: no decoder that says how pieces become text")
     return PieceRule(
         byte_level=False,
         replacements=tuple(replacements),

@@ -18,7 +18,15 @@ from typing import Protocol
 import tokenizers
 
 from refsample import checks
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, ParameterError, UnsupportedModelError, shorten, shown
+from refsample.errors import (
+    CorruptFileError,
+    MismatchError,
+    MissingFileError,
+    ParameterError,
+    UnsupportedModelError,
+    shorten,
+    shown,
+)
 from refsample.files import read_json_object
 from refsample.text.pieces import PieceRule, piece_rule
 from refsample.text.specials import special_texts
@@ -61,7 +69,8 @@ class Tokenizer:
         """Ids of `text`. `special`: marks written in the text become their ids, else they are plain text.
 
         `bos`: the file's own post-processor adds what it adds (a begin-of-text id, for some models);
-        off for text that a chat template wrote or that continues a text. Lone surrogates are a ParameterError.
+        off for text that a chat template wrote or that continues a text. Lone surrogates are a ParameterError; a text
+        that the file has no way to encode is a CorruptFileError.
         """
         if not isinstance(text, str):
             raise ParameterError("prompt", text, "must be text")
@@ -69,7 +78,8 @@ class Tokenizer:
             raise ParameterError("prompt", text, "must be Unicode text without lone surrogates")
         with self._lock:  # the setting is a property of the shared backend
             self.backend.encode_special_tokens = not special
-            return list(self.backend.encode(text, add_special_tokens=bos).ids)
+            with _LibraryErrors("tokenizer.json", "cannot encode this text"):
+                return list(self.backend.encode(text, add_special_tokens=bos).ids)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Text of `ids`; invalid UTF-8 becomes U+FFFD. ParameterError for ids that the model does not have."""
@@ -123,6 +133,7 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
         raise MismatchError(
             f"{folder}: tokenizer.json has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
         )
+    _check_ids(folder / "tokenizer.json", backend, config)
     added = backend.get_added_tokens_decoder()
     if getattr(backend.model, "dropout", None):
         said = f"dropout={backend.model.dropout} in tokenizer.json splits a text by chance"
@@ -130,13 +141,25 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
     decoder = None if backend.decoder is None else json.loads(backend.decoder.__getstate__())
     return Tokenizer(
         backend=backend,
-        rule=piece_rule(decoder),
+        rule=piece_rule(decoder, folder / "tokenizer.json"),
         added={token_id: token.content for token_id, token in added.items()},
         special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
         eos_token_ids=_eos_ids(folder, backend, config),
         vocab_size=size,
         rows=config.vocab_size,
     )
+
+
+def _check_ids(path: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> None:
+    """MismatchError for pieces that share an id, and for a post-processor that adds ids which the model lacks."""
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise MismatchError(f"{path}: the vocabulary gives one id to several pieces")
+    with _LibraryErrors(path, "cannot encode the empty text"):
+        around = backend.encode("").ids
+    if any(one >= config.vocab_size for one in around):
+        said = f"the post-processor adds id {max(around)}, config.json says vocab_size={config.vocab_size}"
+        raise MismatchError(f"{path}: {said}")
 
 
 def _backend(folder: Path) -> tokenizers.Tokenizer:
@@ -153,8 +176,8 @@ def _backend(folder: Path) -> tokenizers.Tokenizer:
 class _LibraryErrors:
     """Turns what `tokenizers` raises on a bad file into ours: the bare class Exception, or its panic, which is none."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, what: str = "not a tokenizer") -> None:
+        self.path, self.what = path, what
 
     def __enter__(self) -> None:
         return None
@@ -162,7 +185,7 @@ class _LibraryErrors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is Exception or (kind is not None and kind.__name__ == "PanicException"):
             said = shown(" ".join(str(error).split()), 300)
-            raise CorruptFileError(f"{self.path}: not a tokenizer: {said}") from error
+            raise CorruptFileError(f"{self.path}: {self.what}: {said}") from error
 
 
 def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> tuple[int, ...]:
@@ -175,6 +198,8 @@ def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) ->
     if text is not None:
         token_id = backend.token_to_id(text)
         if token_id is None:
-            raise MismatchError(f"{folder}: eos_token {shorten(text)} of tokenizer_config.json has no id in tokenizer.json")
+            raise MismatchError(
+                f"{folder}: eos_token {shorten(text)} of tokenizer_config.json has no id in tokenizer.json"
+            )
         ids.add(int(token_id))
     return tuple(sorted(ids))

@@ -163,7 +163,10 @@ def tensors(file: str, raw: bytes, rng: random.Random, count: int) -> Iterator[M
         yield written(f"{name} left out", rest)
         for new in (f"{name}.x", name.upper(), name + " ", "x." + name):
             yield written(f"{name} renamed {new}", {**rest, new: held[name]})
-        yield written(f"{name} one longer", {**held, name: (dtype, [shape[0] + 1, *shape[1:]], part + part[: len(part) // shape[0]])})
+        yield written(
+            f"{name} one longer",
+            {**held, name: (dtype, [shape[0] + 1, *shape[1:]], part + part[: len(part) // shape[0]])},
+        )
         yield written(f"{name} with an axis more", {**held, name: (dtype, [*shape, 1], part)})
         if len(set(shape)) > 1:
             yield written(f"{name} turned", {**held, name: (dtype, shape[::-1], part)})

@@ -35,7 +35,7 @@ FAMILY_OF = {"full_attention": 0, "sliding_attention": 1}
 
 
 def whole(v: Any) -> bool:
-    return type(v) is int and 1 <= v
+    return type(v) is int and v >= 1
 
 
 def real(v: Any) -> bool:
@@ -48,7 +48,7 @@ def flag(v: Any) -> bool:
 
 def ids(v: Any) -> bool:
     held = v if isinstance(v, list) else [] if v is None else [v]
-    return all(type(one) is int and 0 <= one for one in held)
+    return all(type(one) is int and one >= 0 for one in held)
 
 
 def listed(v: Any) -> list[int]:
