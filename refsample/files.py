@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def parse_json(data: bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{shorten(next(key for key in keys if keys.count(key) > 1), 60)} is there twice")
+        often = Counter(key for key, _ in pairs)
+        raise ValueError(f"{shorten(often.most_common(1)[0][0], 60)} is there twice")
     return table
 
 

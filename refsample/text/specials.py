@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def special_texts(config: Mapping[str, object]) -> dict[str, str]:
     """`bos_token`, `eos_token`, ... of a tokenizer_config.json, each a string or an object with `content`."""
     found: dict[str, str] = {}
-    for name in _SPECIAL_NAMES:
+    for name in SPECIAL_NAMES:
         value = config.get(name)
         if isinstance(value, Mapping):
             value = value.get("content")

@@ -29,7 +29,7 @@ from refsample.errors import (
 )
 from refsample.files import read_json_object
 from refsample.text.pieces import PieceRule, piece_rule
-from refsample.text.specials import special_texts
+from refsample.text.specials import SPECIAL_NAMES, special_texts
 
 
 class Vocabulary(Protocol):
@@ -192,9 +192,11 @@ def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) ->
     ids = set(config.eos_token_ids)
     path = folder / "tokenizer_config.json"
     settings = read_json_object(path, optional=True)
-    text = special_texts(settings).get("eos_token")
-    if text is None and settings.get("eos_token") is not None:
-        raise MismatchError(f"{path}: eos_token={shorten(settings['eos_token'])} must be text, or hold it as content")
+    texts = special_texts(settings)
+    for name in SPECIAL_NAMES:
+        if name not in texts and settings.get(name) is not None:
+            raise MismatchError(f"{path}: {name}={shorten(settings[name])} must be text, or hold it as content")
+    text = texts.get("eos_token")
     if text is not None:
         token_id = backend.token_to_id(text)
         if token_id is None:

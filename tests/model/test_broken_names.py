@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from refsample.errors import CorruptFileError, MismatchError, ModelError, UnsupportedModelError
+from refsample.files import read_json_object
 from refsample.model.load import load_transformer
 from refsample.model.lora import read_adapter
 from refsample.text.chat import load_template
@@ -122,6 +123,14 @@ def test_a_tensor_twice_and_a_header_in_utf_16(tmp_path: Path) -> None:
             load_transformer(folder)
 
 
+def test_a_million_keys_and_one_twice(tmp_path: Path) -> None:
+    """To find it takes no square of the time."""
+    path = tmp_path / "config.json"
+    path.write_text("{" + ", ".join(f'"{n}": 0' for n in (*range(10**6), 10**6 - 1)) + "}")
+    with limits(), pytest.raises(CorruptFileError, match="'999999' is there twice"):
+        read_json_object(path)
+
+
 def test_a_key_of_a_config_twice(tmp_path: Path) -> None:
     folder = write_family(tmp_path, CONFIGS["llama"])
     raw = (folder / "config.json").read_text()
@@ -198,10 +207,11 @@ def test_a_text_that_a_tokenizer_cannot_encode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [5, True, ["<|endoftext|>"], {"content": None}, {"content": 3}])
-def test_an_end_token_that_is_no_text(end: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["eos_token", "bos_token"])
+def test_a_mark_that_is_no_text(name: str, end: object, tmp_path: Path) -> None:
     folder = write_family(tmp_path, CONFIGS["llama"])
-    write_json(folder / "tokenizer_config.json", {"eos_token": end})
-    with pytest.raises(MismatchError, match=r"tokenizer_config.json: eos_token="):
+    write_json(folder / "tokenizer_config.json", {name: end})
+    with pytest.raises(MismatchError, match=f"tokenizer_config.json: {name}="):
         load_tokenizer(folder, load_transformer(folder).config)
 
 
