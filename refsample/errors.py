@@ -40,10 +40,8 @@ class ParameterError(RefsampleError):
         self, parameter: str, value: object, rule: str, source: str = "refsample", code: str = "invalid_value"
     ) -> None:
         self.parameter, self.value, self.rule, self.source, self.code = parameter, value, rule, source, code
-        # Names come from users too: one that would break the line is shown as a literal.
-        shown = parameter if parameter.isprintable() and 0 < len(parameter) <= 80 else shorten(parameter)
         given = "" if value is ... else f"={shorten(value)}"
-        super().__init__(f"{shown}{given}: {rule} (rule of {source})")
+        super().__init__(f"{shown(parameter)}{given}: {rule} (rule of {source})")
 
 
 class ContextLengthError(ParameterError):
@@ -118,10 +116,15 @@ def _rebuilt(kind: type[RefsampleError], args: tuple[object, ...], fields: dict[
     return error
 
 
+def shown(name: str, limit: int = 80) -> str:
+    """A name as it is. Names come from users and files too: one that would break the line is shown as a literal."""
+    return name if name.isprintable() and 0 < len(name) <= limit else shorten(name, limit)
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """repr of a value, cut so that an error stays one line."""
     try:
         text = repr(value).replace("\n", " ")
-    except ValueError:  # Python does not write integers of more than 4300 digits
+    except (ValueError, RecursionError):  # Python writes no integer of more than 4300 digits, nor what nests too deep
         text = f"<{type(value).__name__} too long to write>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

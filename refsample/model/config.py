@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from refsample.errors import MismatchError, UnsupportedModelError, shorten
 from refsample.files import read_json_object
@@ -18,7 +17,7 @@ from refsample.model.reading import Reader, token_ids
 from refsample.model.rope import RopeSettings
 from refsample.model.rope_config import rope_settings
 
-Number = TypeVar("Number", int, float)
+_MOST_LAYERS = 10_000
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -115,7 +114,7 @@ def read_config(folder: Path) -> ModelConfig:
     raw = read_json_object(path)
     reader = Reader(raw, path)
     _refuse_quantised(reader)
-    family, layers = reader.family, reader.size("num_hidden_layers")
+    family, layers = reader.family, _layers(reader)
     heads, width = reader.size("num_attention_heads"), reader.size("hidden_size")
     head_width = _head_width(reader, heads, width)
     vocab_size = reader.size("vocab_size")
@@ -131,7 +130,7 @@ def read_config(folder: Path) -> ModelConfig:
         head_width=head_width,
         feed_forward=_feed_forward(reader, width),
         max_position=_context(reader, turns),
-        norm_eps=_given(reader.number("rms_norm_eps", 1e-6)),
+        norm_eps=reader.needed("rms_norm_eps"),
         activation=_activation(reader),
         tied=reader.switch("tie_word_embeddings"),
         attention_bias=reader.switch("attention_bias"),
@@ -144,9 +143,11 @@ def read_config(folder: Path) -> ModelConfig:
         attention_scales=_attention_scales(reader, head_width, layers),
         attention_cap=reader.number("attn_logit_softcapping"),
         final_cap=reader.number("final_logit_softcapping"),
-        embedding_scale=width**0.5 if reader.value("scale_embeddings") else _scale(reader, "embedding_multiplier"),
-        residual_scale=_scale(reader, "residual_multiplier"),
-        logits_scale=_scale(reader, "logits_scaling"),
+        embedding_scale=width**0.5
+        if family.defaults.get("scale_embeddings")
+        else reader.needed("embedding_multiplier", 1.0),
+        residual_scale=reader.needed("residual_multiplier", 1.0),
+        logits_scale=reader.needed("logits_scaling", 1.0),
         dtype=_dtype(reader),
         bos_token_id=next(iter(reader.ids("bos_token_id", vocab_size)), None),
         eos_token_ids=_eos(reader, vocab_size),
@@ -154,6 +155,13 @@ def read_config(folder: Path) -> ModelConfig:
     )
     reader.finish()
     return config
+
+
+def _layers(reader: Reader) -> int:
+    layers, own = reader.size("num_hidden_layers"), reader.own("num_hidden_layers")
+    if layers > _MOST_LAYERS:
+        raise UnsupportedModelError(f"{reader.path}: {own}={layers} is not run: at most {_MOST_LAYERS}")
+    return layers
 
 
 def _refuse_quantised(reader: Reader) -> None:
@@ -180,7 +188,7 @@ def _kv_heads(reader: Reader, heads: int) -> int:
     if reader.knows("multi_query"):  # Falcon's older blocks: one key/value head or as many as there are query heads
         reader.value("num_key_value_heads")
         return 1 if reader.switch("multi_query") else heads
-    kv_heads = _given(reader.count("num_key_value_heads", heads))
+    kv_heads = reader.count("num_key_value_heads") or heads
     if heads % kv_heads:
         names = reader.own("num_attention_heads"), reader.own("num_key_value_heads")
         raise MismatchError(f"{reader.path}: {names[0]}={heads} is no multiple of {names[1]}={kv_heads}")
@@ -196,7 +204,7 @@ def _feed_forward(reader: Reader, width: int) -> int:
 
 def _context(reader: Reader, turns: tuple[RopeSettings, ...]) -> int:
     """Dynamic scaling exists to go beyond max_position_embeddings, by its factor."""
-    context = _given(reader.count("max_position_embeddings", 2048))
+    context = reader.needed_count("max_position_embeddings")
     stretch = turns[0].factor if turns and turns[0].kind == "dynamic" else None
     return context if stretch is None else int(context * stretch)
 
@@ -212,9 +220,9 @@ def _activation(reader: Reader) -> Activation:
 def _attention_scales(reader: Reader, head_width: int, layers: int) -> tuple[float, ...]:
     """1 / sqrt D, or what the family has instead."""
     if reader.knows("query_pre_attn_scalar"):
-        scale = _given(reader.number("query_pre_attn_scalar")) ** -0.5
+        scale = reader.needed("query_pre_attn_scalar") ** -0.5
     elif reader.knows("attention_multiplier"):
-        scale = _scale(reader, "attention_multiplier")
+        scale = reader.needed("attention_multiplier")
     else:
         scale = head_width**-0.5
     if not reader.switch("scale_attn_weights", True):
@@ -228,23 +236,13 @@ def _experts(reader: Reader, layers: int) -> Experts | None:
     where = sparse(reader, layers)
     if reader.family.experts is None:
         return None
-    count, chosen = _given(reader.count("num_experts")), _given(reader.count("num_experts_per_tok"))
+    count, chosen = reader.needed_count("num_experts"), reader.needed_count("num_experts_per_tok")
     if chosen > count:
         own = reader.own("num_experts")
         raise MismatchError(f"{reader.path}: num_experts_per_tok={chosen} of {own}={count}")
-    own_width = reader.count("moe_intermediate_size")
-    width = reader.size("intermediate_size") if own_width is None else own_width
+    apart = reader.knows("moe_intermediate_size")
+    width = reader.needed_count("moe_intermediate_size") if apart else reader.size("intermediate_size")
     return Experts(count, chosen, width, reader.switch("norm_topk_prob"), where)
-
-
-def _scale(reader: Reader, key: str) -> float:
-    return _given(reader.number(key, 1.0))
-
-
-def _given(value: Number | None) -> Number:
-    """A setting that has a default."""
-    assert value is not None
-    return value
 
 
 def _eos(reader: Reader, vocab_size: int) -> tuple[int, ...]:
@@ -258,7 +256,12 @@ def _dtype(reader: Reader) -> str | None:
     value = reader.given("dtype", "torch_dtype")
     if value is None:
         return None
+    other = reader.raw.get("torch_dtype")
+    if other not in (None, value):
+        said = f"dtype={shorten(value)} and torch_dtype={shorten(other)}"
+        raise MismatchError(f"{reader.path}: {said} contradict each other")
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
-        raise UnsupportedModelError(f"{reader.path}: dtype={shorten(value)} is not run ({', '.join(_DTYPES)})")
+        own = "torch_dtype" if reader.raw.get("dtype") is None else "dtype"
+        raise UnsupportedModelError(f"{reader.path}: {own}={shorten(value)} is not run ({', '.join(_DTYPES)})")
     return name

@@ -18,13 +18,14 @@ def windows(reader: Reader, layers: int) -> tuple[int | None, ...]:
     if rule == "none":
         return (None,) * layers
     width = reader.count("sliding_window")
-    first, pattern = reader.value("max_window_layers"), reader.count("sliding_window_pattern", 1)
+    first, pattern = reader.value("max_window_layers"), reader.needed_count("sliding_window_pattern", 1)
     if rule in ("used", "late", "without_rope") and not reader.switch("use_sliding_window"):
         width = None
     turned = rotary(reader, layers)
     kinds = reader.given("layer_types") if rule in ("late", "pattern", "without_rope") else None
     if kinds is not None:
-        return tuple(width if kind == LOCAL else None for kind in _kinds(reader, kinds, layers))
+        local = [kind == LOCAL for kind in _kinds(reader, kinds, layers)]
+        return _local(reader, local, width, "layer_types")
     if rule in ("all", "used"):
         return (width,) * layers
     if rule == "late":
@@ -32,9 +33,16 @@ def windows(reader: Reader, layers: int) -> tuple[int | None, ...]:
             raise MismatchError(f"{reader.path}: max_window_layers={shorten(first)} must be a number of layers")
         return tuple(width if n >= first else None for n in range(layers))
     if rule == "pattern":
-        assert pattern is not None
-        return tuple(width if (n + 1) % pattern else None for n in range(layers))
+        local = [(n + 1) % pattern != 0 for n in range(layers)]
+        return _local(reader, local, width, reader.own("sliding_window_pattern"))
     return tuple(None if turns else width for turns in turned)
+
+
+def _local(reader: Reader, local: list[bool], width: int | None, said: str) -> tuple[int | None, ...]:
+    """The window in the layers that have one by the word of the setting `said`."""
+    if any(local) and width is None:
+        raise MismatchError(f"{reader.path}: {said} gives layers a window, sliding_window says that there is none")
+    return tuple(width if here else None for here in local)
 
 
 def _kinds(reader: Reader, value: object, layers: int) -> list[str]:
@@ -75,8 +83,8 @@ def sparse(reader: Reader, layers: int) -> tuple[bool, ...]:
     """Whether each layer has experts in place of one feed-forward."""
     if reader.family.experts is None:
         return (False,) * layers
-    step, plain = reader.count("decoder_sparse_step", 1), reader.value("mlp_only_layers") or []
-    if not isinstance(plain, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in plain):
-        raise MismatchError(f"{reader.path}: mlp_only_layers={shorten(plain)} must hold numbers of layers")
-    assert step is not None
+    step, plain = reader.needed_count("decoder_sparse_step", 1), reader.value("mlp_only_layers")
+    plain = [] if plain is None else plain
+    if not isinstance(plain, list) or not all(type(n) is int and 0 <= n < layers for n in plain):
+        raise MismatchError(f"{reader.path}: mlp_only_layers={shorten(plain)} must hold numbers of the {layers} layers")
     return tuple(n not in plain and (n + 1) % step == 0 for n in range(layers))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError
+from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError, shown
 from refsample.model.config import ModelConfig
 from refsample.model.peft import CONFIG, AdapterConfig, Site, read_adapter_config, sites_of
 from refsample.model.tensors import Tensor, open_file
@@ -120,4 +120,4 @@ def _refuse_left_over(found: Mapping[str, Tensor], taken: set[str], sites: list[
         module = name.removeprefix(_PREFIX)
         here = any(module.startswith(f"{site.module}.") for site in sites)
         why = f"which {CONFIG} does not adapt" if here else "which the base has no module for"
-        raise MismatchError(f"{tensor.path}: tensor {name}, {why}")
+        raise MismatchError(f"{tensor.path}: tensor {shown(name)}, {why}")

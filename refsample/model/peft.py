@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refsample.errors import MismatchError, MissingFileError, UnsupportedModelError, shorten
+from refsample.errors import MismatchError, MissingFileError, UnsupportedModelError, shorten, shown
 from refsample.files import read_json_object
 from refsample.model.config import ModelConfig
 from refsample.model.families import Slot
+from refsample.model.reading import MOST
 
 CONFIG = "adapter_config.json"
 _READ = {
@@ -89,7 +90,7 @@ class AdapterConfig:
                 raise MismatchError(f"{self.path}: {said}")
         last = max(site.layer for site in sites if site.layer is not None)
         if self.layers is not None and max(self.layers) > last:
-            said = f"layers_to_transform={max(self.layers)}: the last layer of the base is {last}"
+            said = f"layers_to_transform={shorten(max(self.layers))}: the last layer of the base is {last}"
             raise MismatchError(f"{self.path}: {said}")
         chosen = [site for site in sites if _adapts(self, site)]
         if not chosen:
@@ -154,14 +155,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 
 
 def _rank(value: Any, key: str, path: Path) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise MismatchError(f"{path}: {key}={shorten(value)} must be a positive whole number")
+    if type(value) is not int or not 1 <= value < MOST:
+        raise MismatchError(f"{path}: {shown(key)}={shorten(value)} must be a positive whole number below 2**31")
     return value
 
 
 def _alpha(value: Any, key: str, path: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _MOST:
-        raise MismatchError(f"{path}: {key}={shorten(value)} must be a number within float32")
+        raise MismatchError(f"{path}: {shown(key)}={shorten(value)} must be a number within float32")
     return float(value)
 
 
@@ -199,7 +200,9 @@ def _compile(expression: str, key: str, path: Path) -> None:
     try:
         re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
-        raise MismatchError(f"{path}: {key} {shorten(expression)} is no regular expression: {error}") from None
+        raise MismatchError(
+            f"{path}: {key} {shorten(expression)} is no regular expression: {shorten(str(error))}"
+        ) from None
 
 
 def _layers(raw: Mapping[str, Any], path: Path) -> frozenset[int] | None:

@@ -14,6 +14,8 @@ from refsample.errors import MismatchError, UnsupportedModelError, shorten
 from refsample.model.families import Family
 from refsample.model.rows import FAMILIES
 
+MOST = 2**31
+"""Sizes and counts of a config lie below it."""
 _LEAST, _MOST = 2.0**-126, 2.0**128 - 2.0**104  # normal numbers of float32
 _COMMON: Mapping[str, Any] = {
     "num_key_value_heads": None, "head_dim": None, "hidden_act": "silu", "max_position_embeddings": 2048,
@@ -93,6 +95,14 @@ class Reader:
         value = self.value(key, default)
         return default if value is None else positive(value, self.own(key), self.path)
 
+    def needed(self, key: str, default: float | None = None) -> float:
+        """A positive number within float32 that may be left out but is not null. MismatchError."""
+        return positive(self.value(key, default), self.own(key), self.path)
+
+    def needed_count(self, key: str, default: int | None = None) -> int:
+        """A positive whole number that may be left out but is not null. MismatchError."""
+        return self._count(self.own(key), self.value(key, default))
+
     def switch(self, key: str, default: bool = False) -> bool:
         """True or false; null is false. MismatchError."""
         value = self.value(key, default)
@@ -114,8 +124,8 @@ class Reader:
         return value
 
     def _count(self, name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            said = " is missing" if value is None else f"={shorten(value)} must be a positive whole number"
+        if type(value) is not int or not 1 <= value < MOST:
+            said = " is missing" if value is None else f"={shorten(value)} must be a positive whole number below 2**31"
             raise MismatchError(f"{self.path}: {name}{said}")
         return value
 
@@ -143,6 +153,9 @@ def _family(raw: Mapping[str, Any], path: Path) -> Family:
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModelError(f"{path}: model_type={shorten(name)} is not a family that refsample runs ({known})")
+    for key, example in ((key, row.when[key]) for row in FAMILIES[name] for key in row.when):
+        if isinstance(example, bool) and key in raw:
+            flag(raw[key], key, path)
     return next(row for row in FAMILIES[name] if all(raw.get(key) == value for key, value in row.when.items()))
 
 

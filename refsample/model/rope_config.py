@@ -98,7 +98,7 @@ def _settings(
         base = own
     if base <= 1:
         raise MismatchError(f"{path}: rope_theta={base:g} must be more than 1")
-    context = reader.count("max_position_embeddings", 2048)
+    context = reader.needed_count("max_position_embeddings")
     outer = reader.value("original_max_position_embeddings")
     if kind in _STRETCHED:  # transformers: a top-level value wins, the context stands in for one that is missing
         if outer is not None:
@@ -115,11 +115,12 @@ def _settings(
     low, high = number("low_freq_factor"), number("high_freq_factor")
     if original is not None and (original < 1 or original % 1):
         raise MismatchError(f"{path}: original_max_position_embeddings={original:g} must be a positive whole number")
+    if kind == "longrope" and original == 1:  # the logarithm of the context is divided by
+        raise MismatchError(f"{path}: original_max_position_embeddings=1 must be more than 1 for rope_type=longrope")
     if kind == "llama3" and low is not None and high is not None and high <= low:
         raise MismatchError(f"{path}: high_freq_factor={high:g} must be more than low_freq_factor={low:g}")
     width = _rotary_width(reader, given, head_width)
     factor = number("factor")
-    assert context is not None
     if kind == "longrope" and factor is None and original is not None:
         factor = context / original
     return RopeSettings(

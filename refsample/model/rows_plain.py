@@ -163,7 +163,7 @@ FALCON_NEW_ONE_NORM = replace(
     FALCON,
     when={"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
     defaults={name: value for name, value in FALCON.defaults.items() if name != "multi_query"},
-    fixed=dict(FALCON.fixed) | {"parallel_attn": (True,)},
+    fixed=dict(FALCON.fixed) | {"parallel_attn": (True,), "num_ln_in_parallel_attn": (1, 2)},
     harmless=FALCON.harmless | {"multi_query"},
 )
 FALCON_NEW = replace(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import MismatchError
+from refsample.errors import MismatchError, shown
 from refsample.model.config import ModelConfig
 from refsample.model.tensors import Tensor, open_tensors
 from refsample_kernels.lanes import widen
@@ -59,7 +59,7 @@ class Taken:
         if rest:
             more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
             raise MismatchError(
-                f"{self.folder}: tensor {rest[0]}{more} in the weights, which the config has no use for"
+                f"{self.folder}: tensor {shown(rest[0])}{more} in the weights, which the config has no use for"
             )
 
 

@@ -7,7 +7,6 @@ uint16 for bfloat16, int16 for float16 (see `refsample_kernels.lanes.widen`).
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 from collections.abc import Mapping
@@ -18,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import CorruptFileError, MissingFileError, UnsupportedModelError, shorten
-from refsample.files import read_json_object
+from refsample.errors import CorruptFileError, MissingFileError, UnsupportedModelError, shorten, shown
+from refsample.files import parse_json, read_json_object, refuse_endless
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HOLDERS: Mapping[str, Any] = {"F32": np.float32, "F16": np.int16, "BF16": np.uint16}
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
 _BYTES |= {"I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8}
 _LONGEST_HEADER = 100_000_000  # the format's own limit
+_MOST_AXES, _MOST = 8, 2**48  # of a shape; of its sizes and of offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,10 @@ def _open_folder(folder: Path) -> dict[str, Tensor]:
     if not isinstance(places, dict) or not places:
         raise CorruptFileError(f"{index}: weight_map is missing or no object")
     found: dict[str, Tensor] = {}
-    for shard in sorted({str(name) for name in places.values()}):
+    for name, shard in places.items():
+        if not isinstance(shard, str):
+            raise CorruptFileError(f"{index}: tensor {shown(name)} is in {shorten(shard)}, which is no file name")
+    for shard in sorted(set(places.values())):
         path = folder / shard
         if path.parent != folder or path.name in ("", ".."):
             raise CorruptFileError(f"{index} names {shorten(shard)}, which is not a file name of this folder")
@@ -89,16 +92,17 @@ def _open_folder(folder: Path) -> dict[str, Tensor]:
             raise MissingFileError(f"{index} names the file {shorten(shard)}, which is missing")
         for name, tensor in _open_file(path).items():
             if name in found:
-                raise CorruptFileError(f"{path}: tensor {name} is in {found[name].path.name} too")
+                raise CorruptFileError(f"{path}: tensor {shown(name)} is in {found[name].path.name} too")
             found[name] = tensor
     for name, shard in places.items():
         if name not in found or found[name].path.name != shard:
-            raise MissingFileError(f"{index} says that {shard} holds {shorten(name)}, which it does not")
+            raise MissingFileError(f"{index} says that {shown(shard)} holds {shorten(name)}, which it does not")
     return found
 
 
 def read_header(path: Path) -> dict[str, Entry]:
     """Names and places of the tensors of one file, checked against its size. CorruptFileError."""
+    refuse_endless(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
@@ -109,12 +113,14 @@ def read_header(path: Path) -> dict[str, Entry]:
             raise CorruptFileError(f"{path}: header of {length} bytes does not fit into a file of {size} bytes")
         text = file.read(length)
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path}: header is not JSON: {shorten(str(error))}") from None
     if not isinstance(raw, dict):
         raise CorruptFileError(f"{path}: header is not a JSON object")
-    raw.pop("__metadata__", None)
+    notes = raw.pop("__metadata__", None)
+    if notes is not None and not (isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())):
+        raise CorruptFileError(f"{path}: __metadata__ of the header is no object of texts")
     entries = {name: _entry(path, name, value, 8 + length) for name, value in raw.items()}
     _check_places(path, entries, 8 + length, size)
     return entries
@@ -127,16 +133,17 @@ def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
     offsets: Any = fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BYTES:
         raise CorruptFileError(f"{path}: tensor {shorten(name)} has the unknown type {shorten(dtype)}")
-    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+    sane = _counts(shape) and len(shape) <= _MOST_AXES and math.prod(n for n in shape if n) < _MOST
+    if not sane or not _counts(offsets) or len(offsets) != 2:
         raise CorruptFileError(f"{path}: header entry of tensor {shorten(name)} is malformed")
     need = math.prod(shape) * _BYTES[dtype]
     if offsets[1] - offsets[0] != need:
-        raise CorruptFileError(f"{path}: tensor {name} of {need} bytes is given {offsets[1] - offsets[0]}")
+        raise CorruptFileError(f"{path}: tensor {shown(name)} of {need} bytes is given {offsets[1] - offsets[0]}")
     return Entry(dtype, tuple(shape), start + offsets[0], start + offsets[1])
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < _MOST for n in value)
 
 
 def _check_places(path: Path, entries: Mapping[str, Entry], start: int, size: int) -> None:
@@ -144,11 +151,11 @@ def _check_places(path: Path, entries: Mapping[str, Entry], start: int, size: in
     at, before = start, "the header"
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.end > size:
-            raise CorruptFileError(f"{path}: tensor {name} ends at byte {entry.end}, the file has {size} bytes")
+            raise CorruptFileError(f"{path}: tensor {shown(name)} ends at byte {entry.end}, the file has {size} bytes")
         if entry.begin != at:
             what = "overlaps" if entry.begin < at else "leaves a hole after"
-            raise CorruptFileError(f"{path}: tensor {name} {what} {before}")
-        at, before = entry.end, name
+            raise CorruptFileError(f"{path}: tensor {shown(name)} {what} {before}")
+        at, before = entry.end, shown(name)
     if at != size:
         raise CorruptFileError(f"{path}: {size - at} bytes after the last tensor")
 
@@ -161,7 +168,7 @@ def _open_file(path: Path) -> dict[str, Tensor]:
     for name, entry in entries.items():
         if entry.dtype not in HOLDERS:
             kinds = ", ".join(HOLDERS)
-            raise UnsupportedModelError(f"{path}: tensor {name} is {entry.dtype}, refsample runs {kinds}")
+            raise UnsupportedModelError(f"{path}: tensor {shown(name)} is {entry.dtype}, refsample runs {kinds}")
         data = np.frombuffer(mapped, HOLDERS[entry.dtype], math.prod(entry.shape), entry.begin).reshape(entry.shape)
         if not data.flags.aligned:  # a header of odd length; kernels want natural alignment
             data = data.copy()

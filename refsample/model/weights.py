@@ -142,13 +142,13 @@ def _norm(found: Taken, config: ModelConfig, name: str, letters: str) -> Norm:
 def _projection(found: Taken, config: ModelConfig, prefix: str, slot: Slot) -> Projection:
     """A projection, cut out of its tensor where several share one."""
     name = prefix + slot.tensor
-    rows = rows_of(slot, config)
     total = sum(config.size(other.out) for other in config.family.projections if other.tensor == slot.tensor)
     if config.family.transposed:
-        held = found.array(f"{name}.weight", (config.size(slot.inp), total))  # [in, out of all]
-        weight = np.ascontiguousarray(held[:, rows].T)
+        held = found.array(f"{name}.weight", (config.size(slot.inp), total)).T  # [out of all, in]
     else:
-        weight = found.array(f"{name}.weight", (total, config.size(slot.inp)))[rows]
+        held = found.array(f"{name}.weight", (total, config.size(slot.inp)))
+    rows = rows_of(slot, config)  # only now that a tensor of this size is there
+    weight = np.ascontiguousarray(held[rows]) if config.family.transposed else held[rows]
     biased = slot.bias if isinstance(slot.bias, bool) else getattr(config, slot.bias)
     bias = found.wide(f"{name}.bias", (total,))[rows] if biased else NOTHING
     return Projection(weight, np.ascontiguousarray(bias))

@@ -15,7 +15,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
-from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError, shorten
+from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError, shorten, shown
 from refsample.files import read_json_object
 from refsample.text.pieces import byte_alphabet
 from refsample.text.specials import NAMES, Stated, special_settings, special_texts, stated_tokens
@@ -40,7 +40,7 @@ def open_backend(folder: Path) -> tokenizers.Tokenizer:
     config = special_settings(folder)
     whole = (folder / MAIN).is_file()
     if whole:
-        with _LibraryErrors(folder / MAIN):
+        with LibraryErrors(folder / MAIN):
             backend = tokenizers.Tokenizer.from_file(str(folder / MAIN))
     elif all((folder / name).is_file() for name in PAIR):
         backend = _from_pair(folder, config)
@@ -62,7 +62,7 @@ def _from_pair(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     if kind not in _BYTE_LEVEL:
         raise UnsupportedModelError(f"{folder}: tokenizer_class={shorten(kind)} without {MAIN}: {_SAVE}")
     read_json_object(folder / PAIR[0])
-    with _LibraryErrors(folder / PAIR[0]):
+    with LibraryErrors(folder / PAIR[0]):
         model = models.BPE.from_file(*(str(folder / name) for name in PAIR))
     backend = tokenizers.Tokenizer(model)
     alphabet, vocabulary = set(byte_alphabet()), backend.get_vocab()
@@ -107,15 +107,16 @@ def _absent(folder: Path) -> MissingFileError | UnsupportedModelError:
     return MissingFileError(f"{folder}: no {MAIN}")
 
 
-class _LibraryErrors:
-    """Turns what `tokenizers` raises on a bad file, the bare class Exception and never a subclass, into ours."""
+class LibraryErrors:
+    """Turns what `tokenizers` raises on a bad file into ours: the bare class Exception, or its panic, which is none."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, what: str = "not a tokenizer") -> None:
+        self.path, self.what = path, what
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is Exception:
-            raise CorruptFileError(f"{self.path}: not a tokenizer: {str(error).splitlines()[0]}") from error
+        if kind is Exception or (kind is not None and kind.__name__ == "PanicException"):
+            said = shown(" ".join(str(error).split()), 300)
+            raise CorruptFileError(f"{self.path}: {self.what}: {said}") from error

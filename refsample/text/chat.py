@@ -299,13 +299,16 @@ def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate 
 
 
 def _sources(folder: Path) -> dict[str, str]:
-    paths = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    named = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    paths = {path.stem: path for path in named if path.is_file()}
     if (folder / "chat_template.jinja").is_file():
         paths["default"] = folder / "chat_template.jinja"
     try:
         return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{folder}: a chat template is not UTF-8: {error}") from error
+    except OSError as error:
+        raise CorruptFileError(f"{folder}: a chat template cannot be read: {error.strerror}") from error
 
 
 def _config_sources(file: str, folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from refsample.errors import UnsupportedModelError
 
@@ -81,7 +82,7 @@ class PieceRule:
         return data[count:]
 
 
-def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
+def piece_rule(decoder: Mapping[str, object] | None, file: str | Path = "tokenizer.json") -> PieceRule:
     """Read the `decoder` object of a tokenizer.json; without one the library writes a space between all pieces.
 
     UnsupportedModelError for one whose text of a piece hangs on more than the piece and whether it is the first.
@@ -95,10 +96,10 @@ def piece_rule(decoder: Mapping[str, object] | None) -> PieceRule:
     if kinds[0] == "WordPiece" and set(kinds[1:]) <= {"Fuse"}:
         marks, tidy = str(parts[0].get("prefix", "##")), bool(parts[0].get("cleanup", True))
         return PieceRule(byte_level=False, spaced=True, prefix=marks, cleanup=tidy)
-    return _sentencepiece(kinds, parts)
+    return _sentencepiece(kinds, parts, file)
 
 
-def _sentencepiece(kinds: Sequence[str], parts: Sequence[Mapping[str, object]]) -> PieceRule:
+def _sentencepiece(kinds: Sequence[str], parts: Sequence[Mapping[str, object]], file: str | Path) -> PieceRule:
     """A chain of replacements, byte pieces and spaces cut from the start; `Fuse` joins the pieces to one text."""
     replacements: list[tuple[str, str]] = []
     leading, first_drops, fused = 0, "", False
@@ -115,9 +116,9 @@ def _sentencepiece(kinds: Sequence[str], parts: Sequence[Mapping[str, object]]) 
         elif kind == "Fuse":
             fused = True
         elif kind != "ByteFallback":
-            raise UnsupportedModelError(f"tokenizer.json: decoder {kind} is not one that refsample can turn into bytes")
+            raise UnsupportedModelError(f"{file}: decoder {kind} is not one that refsample can turn into bytes")
     if not replacements:
-        raise UnsupportedModelError("tokenizer.json: no decoder that says how pieces become text")
+        raise UnsupportedModelError(f"{file}: no decoder that says how pieces become text")
     return PieceRule(
         byte_level=False,
         replacements=tuple(replacements),

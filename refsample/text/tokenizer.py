@@ -18,10 +18,10 @@ from typing import Protocol
 import tokenizers
 
 from refsample import checks
-from refsample.errors import MismatchError, ParameterError
-from refsample.text.backend import open_backend
+from refsample.errors import MismatchError, ParameterError, UnsupportedModelError, shorten
+from refsample.text.backend import MAIN, LibraryErrors, open_backend
 from refsample.text.pieces import PieceRule, piece_rule
-from refsample.text.specials import special_settings, special_texts
+from refsample.text.specials import CONFIG, NAMES, special_settings, special_texts
 
 
 class Vocabulary(Protocol):
@@ -62,7 +62,7 @@ class Tokenizer:
 
         `bos`: the file's own post-processor adds what it adds (a begin-of-text id, for some models);
         off for text that a chat template wrote or that continues a text. ParameterError for lone surrogates, and for
-        an added token that the model has no row for.
+        an added token that the model has no row for; CorruptFileError for what the file has no way to encode.
         """
         if not isinstance(text, str):
             raise ParameterError("prompt", text, "must be text")
@@ -70,7 +70,8 @@ class Tokenizer:
             raise ParameterError("prompt", text, "must be Unicode text without lone surrogates")
         with self._lock:  # the setting is a property of the shared backend
             self.backend.encode_special_tokens = not special
-            ids = list(self.backend.encode(text, add_special_tokens=bos).ids)
+            with LibraryErrors(MAIN, "cannot encode this text"):
+                ids = list(self.backend.encode(text, add_special_tokens=bos).ids)
         for token_id in ids:
             if token_id >= self.rows:
                 said = f"holds {self.added.get(token_id)!r}, id {token_id}: the model's embedding has {self.rows} rows"
@@ -135,11 +136,15 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
         raise MismatchError(
             f"{folder}: its vocabulary has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
         )
+    _check_ids(folder / MAIN, backend, config)
     added = backend.get_added_tokens_decoder()
+    if getattr(backend.model, "dropout", None):
+        said = f"dropout={backend.model.dropout} in {MAIN} splits a text by chance"
+        raise UnsupportedModelError(f"{folder}: {said}, which is not run")
     decoder = None if backend.decoder is None else json.loads(backend.decoder.__getstate__())
     return Tokenizer(
         backend=backend,
-        rule=piece_rule(decoder),
+        rule=piece_rule(decoder, folder / MAIN),
         added={token_id: token.content for token_id, token in added.items()},
         special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
         eos_token_ids=_eos_ids(folder, backend, config),
@@ -148,13 +153,29 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
     )
 
 
+def _check_ids(path: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> None:
+    """MismatchError for pieces that share an id, and for a post-processor that adds ids which the model lacks."""
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise MismatchError(f"{path}: the vocabulary gives one id to several pieces")
+    with LibraryErrors(path, "cannot encode the empty text"):
+        around = backend.encode("").ids
+    if any(one >= config.vocab_size for one in around):
+        said = f"the post-processor adds id {max(around)}, config.json says vocab_size={config.vocab_size}"
+        raise MismatchError(f"{path}: {said}")
+
+
 def _eos_ids(folder: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> tuple[int, ...]:
-    ids = set(config.eos_token_ids)
-    text = special_texts(special_settings(folder)).get("eos_token")
+    ids, given = set(config.eos_token_ids), special_settings(folder)
+    texts = special_texts(given)
+    for name in NAMES:
+        if name not in texts and given.get(name) is not None:
+            raise MismatchError(f"{folder / CONFIG}: {name}={shorten(given[name])} must be text, or hold it as content")
+    text = texts.get("eos_token")
     if text is not None:
         token_id = backend.token_to_id(text)
         if token_id is None or token_id >= config.vocab_size:
             place = "has no id in the tokenizer" if token_id is None else f"has the id {token_id}, beyond the model's"
-            raise MismatchError(f"{folder}: eos_token {text!r} of tokenizer_config.json {place}")
+            raise MismatchError(f"{folder}: eos_token {shorten(text)} of {CONFIG} {place}")
         ids.add(int(token_id))
     return tuple(sorted(ids))
