@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from refsample.errors import CorruptFileError, MismatchError, MissingFileError, UnsupportedModelError, shown
 from refsample.model.config import ModelConfig
 from refsample.model.peft import CONFIG, AdapterConfig, Site, read_adapter_config, sites_of
-from refsample.model.tensors import Tensor, open_file
+from refsample.model.tensors import Tensor, open_file, refuse_foreign
 from refsample.model.weights import Weights, rows_of
 from refsample_kernels.lanes import widen
 
@@ -90,6 +90,7 @@ def _pair(s: AdapterConfig, site: Site, found: Mapping[str, Tensor], folder: Pat
         tensor = found.get(name)
         if tensor is None:
             raise MismatchError(f"{folder}: tensor {name} is missing, though {CONFIG} adapts this module")
+        refuse_foreign(tensor)
         if tensor.data.shape != shape:
             held = list(tensor.data.shape)
             said = f"rank {rank} over the base makes {list(shape)}"
@@ -114,6 +115,7 @@ def _refuse_left_over(found: Mapping[str, Tensor], taken: set[str], sites: list[
     for name in sorted(set(found) - taken):
         tensor = found[name]
         if name in copies:
+            refuse_foreign(tensor)
             if not np.array_equal(widen(tensor.data), widen(copies[name])):
                 raise UnsupportedModelError(f"{tensor.path}: {name} is not that of the base: it was trained or resized")
             continue

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refsample.errors import MismatchError, shown
 from refsample.model.config import ModelConfig
-from refsample.model.tensors import Tensor, open_tensors
+from refsample.model.tensors import Tensor, open_tensors, refuse_foreign
 from refsample_kernels.lanes import widen
 
 _CONFIG_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -43,6 +43,7 @@ class Taken:
         tensor = self.tensors.get(name)
         if tensor is None:
             raise MismatchError(f"{self.folder}: tensor {name} is missing from the weights")
+        refuse_foreign(tensor)
         if tensor.data.shape != shape:
             held = list(tensor.data.shape)
             raise MismatchError(f"{tensor.path}: tensor {name} has shape {held}, config.json says {list(shape)}")

@@ -42,7 +42,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """One tensor, mapped; `data` is read-only and holds bit patterns where the type is half precision."""
+    """One tensor, mapped; `data` is read-only and holds bit patterns where the type is half precision, nothing but NaN
+    where it is one of those that `refuse_foreign` refuses."""
 
     name: str
     dtype: str
@@ -166,15 +167,22 @@ def _open_file(path: Path) -> dict[str, Tensor]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as an array looks at it
     found = {}
     for name, entry in entries.items():
-        if entry.dtype not in HOLDERS:
-            kinds = ", ".join(HOLDERS)
-            raise UnsupportedModelError(f"{path}: tensor {shown(name)} is {entry.dtype}, refsample runs {kinds}")
+        if entry.dtype not in HOLDERS:  # old checkpoints hold masks that nobody reads: whoever wants one is refused
+            found[name] = Tensor(name, entry.dtype, np.broadcast_to(np.float32(np.nan), entry.shape), path)
+            continue
         data = np.frombuffer(mapped, HOLDERS[entry.dtype], math.prod(entry.shape), entry.begin).reshape(entry.shape)
         if not data.flags.aligned:  # a header of odd length; kernels want natural alignment
             data = data.copy()
             data.flags.writeable = False
         found[name] = Tensor(name, entry.dtype, data, path)
     return found
+
+
+def refuse_foreign(tensor: Tensor) -> None:
+    """UnsupportedModelError for a tensor of a type that is not run."""
+    if tensor.dtype not in HOLDERS:
+        said = f"tensor {shown(tensor.name)} is {tensor.dtype}, refsample runs {', '.join(HOLDERS)}"
+        raise UnsupportedModelError(f"{tensor.path}: {said}")
 
 
 def foreign_weights(folder: Path) -> MissingFileError | UnsupportedModelError | None:

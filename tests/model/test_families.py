@@ -93,6 +93,22 @@ def test_every_tensor_is_read(name: str, tmp_path: Path) -> None:
         load_transformer(folder)
 
 
+def test_masks_of_old_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    """Pythia's files hold causal masks as U8; one of that type that is read is refused."""
+    from safetensors.numpy import save_file
+
+    folder = Path(shutil.copytree(FOLDER / "v5" / "gpt_neox", tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float32"}), encoding="utf-8")
+    whole = {key: np.zeros(shape, np.float32) for key, shape in shapes(FOLDER / "v5" / "gpt_neox").items()}
+    masks = {f"gpt_neox.layers.{n}.attention.bias": np.ones((1, 1, 64, 64), np.uint8) for n in range(2)}
+    save_file(whole | masks, folder / "model.safetensors")
+    assert load_transformer(folder).config.layers == 2
+    save_file(whole | {"embed_out.weight": np.ones((61, 32), np.uint8)}, folder / "model.safetensors")
+    with pytest.raises(UnsupportedModelError, match=r"tensor embed_out\.weight is U8"):
+        load_transformer(folder)
+
+
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor."""
     raw = (folder / "model.safetensors").read_bytes()
