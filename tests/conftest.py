@@ -17,6 +17,8 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("NUMBA_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
+from refsample_kernels import jit
+
 # derandomize: the same examples on every machine; deadline None: a first call compiles a kernel.
 settings.register_profile(
     "refsample",
@@ -55,6 +57,8 @@ def environment() -> Iterator[None]:
             raise RuntimeError(f"a test tried to reach {address[0]}: tests stay on this machine")
         connect(self, address)
 
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) >= (os.cpu_count() or 1):
+        jit.set_threads(1)  # the other workers have the other cores: threads that wait for each other take them away
     with pytest.MonkeyPatch.context() as patch:
         for name in ("NO_COLOR", "FORCE_COLOR", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
             patch.delenv(name, raising=False)

@@ -148,8 +148,8 @@ def _gelu(v: Any) -> Any:
     terms = spread(np.float32(_ERFC[0]))
     for k in range(1, 11):
         terms = fma(terms, t, spread(np.float32(_ERFC[k])))
-    tail = mul(mul(exp(sub(zero, mul(z, z))), t), terms)
-    return sub(larger(v, zero), mul(mul(size, half), tail))
+    tail = mul(mul(exp(sub(zero, mul(z, z))), t), terms)  # 0 long before 30, and 0 times infinity is no number
+    return sub(larger(v, zero), mul(mul(below(size, spread(np.float32(30)), size, half), half), tail))
 
 
 @helper

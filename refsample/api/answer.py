@@ -20,7 +20,7 @@ from refsample.api.validate import parse, sent_model
 from refsample.errors import ParameterError, RequestTimeoutError
 from refsample.generation.behaviour import OVERLAY, Behaviour
 from refsample.generation.decode import Events, generate_events
-from refsample.generation.defaults import with_defaults
+from refsample.generation.defaults import applied, with_defaults
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.sampling.logprobs import TokenLogprobs
 from refsample.sampling.semantics import resolve
@@ -130,7 +130,7 @@ def prepare(model: Model, request: Request, behaviour: Behaviour) -> Job:
     if "greedy_n_refused" in behaviour.flaws and asked.n > 1 and asked.sampling.temperature == 0:
         raise ParameterError(request.fields.name("n"), asked.n, "must be 1 with temperature 0", request.provider.title)
     prompts = encode_prompts(model, request, behaviour)
-    defaults = proposed(model, request, behaviour, prompts)
+    defaults = applied(asked, proposed(model, request, behaviour, prompts))
     asked = with_defaults(asked, defaults)
     params = fit_context(prompts, model, request, replace(asked, prediction=predicted(model, request)))
     marks = _marks(model, request, behaviour, prompts[0])

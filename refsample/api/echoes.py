@@ -27,7 +27,9 @@ def _rows(job: Job, ids: tuple[int, ...], wanted: int) -> list[LogprobRow]:
     """The facts of one prompt: all of them or, out of time, RequestTimeoutError; there is no half of them to give."""
     goes_on(job)
     behaviour = job.behaviour
-    return list(prompt_logprobs(job.model, ids, wanted, behaviour.semantics, behaviour.precision))
+    most = job.params.max_tokens
+    to_come = job.model.config.max_position - len(ids) if most is None else most
+    return list(prompt_logprobs(job.model, ids, wanted, behaviour.semantics, behaviour.precision, to_come))
 
 
 def of_prompts(job: Job) -> list[dict[str, Any]]:

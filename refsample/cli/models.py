@@ -67,12 +67,12 @@ def look(name: str, folder: Path) -> Listed:
     """What a folder holds: its headers are read, its weights are not."""
     from refsample.generation.hub import broken
     from refsample.model.config import read_config
-    from refsample.model.weights import open_weights
+    from refsample.model.weights import check_weights
 
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
     why_not: str | None = None
     try:
-        open_weights(folder, read_config(folder))
+        check_weights(folder, read_config(folder))
     except ModelError as error:
         why_not = " ".join((broken(folder) or str(error)).split())
     return Listed(name, family(folder), size, why_not is None, why_not, str(folder))

@@ -15,6 +15,7 @@ import click
 from refsample.cli.options import adapter_option, check_unicode, open_model
 from refsample.cli.terminal import Progress
 from refsample.errors import ParameterError
+from refsample.files import parse_json
 from refsample.render import ansi, columns, wants_colour
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def read_prompts(path: str) -> list[str | list[int]]:
     if not path.endswith(".jsonl"):
         found: list[str | list[int]] = [part.strip("\n") for part in text.split("\n\n") if part.strip()]
     else:
-        found = [json_prompt(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        found = [json_prompt(line, number, path) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
         raise ParameterError("--prompts", path, "holds no prompt", "the command line")
     return found
@@ -137,8 +138,8 @@ def read_prompts(path: str) -> list[str | list[int]]:
 def json_prompt(line: str, number: int, path: str) -> str | list[int]:
     """One line of a .jsonl file. Raises ParameterError."""
     try:
-        value = json.loads(line)
-    except ValueError:
+        value = parse_json(line.encode("utf-8", errors="surrogatepass"))
+    except (ValueError, RecursionError):
         value = None
     whole = isinstance(value, list) and all(type(one) is int for one in value)
     if not isinstance(value, str) and not whole:

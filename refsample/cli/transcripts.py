@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from refsample.checks import known_names
-from refsample.errors import ParameterError, shorten
+from refsample.errors import ParameterError
+from refsample.files import parse_json
 
 KEYS = ("prompt", "completion")
 
@@ -36,8 +36,12 @@ def read_lines(source: str) -> Iterator[Line]:
     """
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError("--file", source, f"cannot be read: {shorten(error)}", "the command line") from None
+    except OSError as error:
+        raise ParameterError("--file", source, f"cannot be read: {error.strerror}", "the command line") from None
+    except UnicodeDecodeError:
+        raise ParameterError("--file", source, "must be UTF-8", "the command line") from None
+    if not text.strip():
+        raise ParameterError("--file", source, "holds no transcript", "the command line")
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON may hold U+2028 and its like
         if line.strip():
             yield _line(number, line)
@@ -46,7 +50,7 @@ def read_lines(source: str) -> Iterator[Line]:
 def _line(number: int, text: str) -> Line:
     where = f"line {number}"
     try:
-        given = json.loads(text)
+        given = parse_json(text.encode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ParameterError(where, text, f"is not JSON: {error}", "the file") from None
     if not isinstance(given, dict):

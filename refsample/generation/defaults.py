@@ -149,13 +149,17 @@ def _kept(ours: str, value: Any, path: Path, name: str) -> Any:
         raise MismatchError(f"{path}: {name}={error.value!r}: {error.rule}") from None
 
 
+def applied(params: GenerationParams, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `defaults` holds beside the parameters: a proposed min_tokens gives way to a limit."""
+    limit, least = defaults.get("max_tokens", params.max_tokens), defaults.get("min_tokens", 0)
+    return {k: v for k, v in defaults.items() if k != "min_tokens" or limit is None or least <= limit}
+
+
 def with_defaults(params: GenerationParams, defaults: Mapping[str, Any]) -> GenerationParams:
-    """The parameters with `defaults` in place of what stands there; a proposed min_tokens gives way to a limit."""
+    """The parameters with what is `applied` of `defaults` in place of what stands there."""
     if not defaults:
         return params
+    defaults = applied(params, defaults)
     sampling = {name: value for name, value in defaults.items() if name in _SAMPLING}
     rest = {name: value for name, value in defaults.items() if name not in _SAMPLING}
-    limit = rest.get("max_tokens", params.max_tokens)
-    if limit is not None and rest.get("min_tokens", 0) > limit:
-        del rest["min_tokens"]
     return replace(params, sampling=replace(params.sampling, **sampling), **rest)

@@ -25,6 +25,8 @@ class Path:
     """Position of the first wanted row, which predicts the id after it; less than len(ids)."""
     room: int = 0
     """Tokens that its cache gets room for, beside the ids."""
+    declared: int = 0
+    """Tokens that the whole text is said to get; 0: the ids and the room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +42,8 @@ class Stem:
     """Indices of the paths."""
     capacity: int
     """Tokens that the longest of them needs room for."""
+    declared: int
+    """Tokens that the text is said to get: of several texts whichever, where they may share at all."""
     above: Stem | None
     cache: Cache | None = None
     heirs: int = 0
@@ -97,4 +101,6 @@ def _stem(paths: Sequence[Path], group: list[int], depth: int, parent: Stem | No
     stop = depth + shared(head[depth:], last[depth:])
     first = max(depth, min(paths[p].first for p in group))
     capacity = max(len(paths[p].ids) + paths[p].room for p in group)
-    return Stem(depth, head[depth:stop], first, tuple(sorted(group)), capacity, parent)
+    whole = paths[group[0]]
+    declared = whole.declared or len(whole.ids) + whole.room
+    return Stem(depth, head[depth:stop], first, tuple(sorted(group)), capacity, declared, parent)

@@ -71,7 +71,7 @@ def offline(environ: Mapping[str, str] | None = None) -> bool:
 def is_id(name: str) -> bool:
     """True for what can be a hub id: `name` or `org/name`, with or without `@revision`."""
     plain, at, revision = name.partition("@")
-    if at and (_REVISION.fullmatch(revision) is None or ".." in revision):
+    if at and (_REVISION.fullmatch(revision) is None or ".." in revision or len(revision) > 2 * _LONGEST):
         return False
     return len(plain) <= _LONGEST and _ID.fullmatch(plain) is not None and ".." not in plain
 
@@ -115,10 +115,18 @@ def cached(name: str, folder: Path | None = None) -> Path | None:
 def _pointed(repository: Path, revision: str) -> str | None:
     """The commit that a branch, a tag or `refs/...` points to; None for what is none of these here."""
     for place in (revision, f"refs/{revision}"):
-        path = repository / "refs" / place
-        if path.is_file():
-            return path.read_text(encoding="utf-8").strip()
+        commit = _commit(repository / "refs" / place)
+        if commit is not None:
+            return commit
     return None
+
+
+def _commit(path: Path) -> str | None:
+    """What a file of `refs` points to; None for what is no such file, or one that cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def lacking(snapshot: Path) -> str | None:
@@ -168,9 +176,9 @@ def snapshots(folder: Path | None = None) -> Iterator[Snapshot]:
             continue
         default, refs = cached(name, root), repository / "refs"
         pointers = {
-            str(path.relative_to(refs)): path.read_text(encoding="utf-8").strip()
+            str(path.relative_to(refs)): commit
             for path in sorted(refs.rglob("*"))
-            if path.is_file()
+            if (commit := _commit(path)) is not None
         }
         paths = [path for path in (repository / "snapshots").glob("*") if path.is_dir()]
         for path in sorted(paths, key=lambda path: (path != default, path.name)):

@@ -22,7 +22,7 @@ from refsample.generation.load import adapters, held
 from refsample.model.config import ModelConfig, read_config
 from refsample.model.load import fingerprint
 from refsample.model.tensors import read_header
-from refsample.model.weights import open_weights
+from refsample.model.weights import check_weights
 from refsample.text.chat import ChatTemplate, load_template
 from refsample.text.describe import describe
 from refsample.text.specials import special_settings, special_texts
@@ -91,7 +91,7 @@ def inspect_model(name: str) -> Inspection:
     weights = _try(wrong, lambda: stored(folder))
     if config is not None:
         known = config
-        _try(wrong, lambda: open_weights(folder, known))
+        _try(wrong, lambda: check_weights(folder, known))
     tokenizer = _try(wrong, lambda: load_tokenizer(folder, _Rows(raw or {}) if config is None else config))
     template = _try(wrong, lambda: load_template(folder))
     defaults = _try(wrong, lambda: read_defaults(folder))

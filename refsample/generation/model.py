@@ -149,7 +149,7 @@ class Model:
         `stream`, an iterator of TokenEvent of all prompts, mixed; `prompt_index` tells them apart. All prompts are
         checked before anything is computed: ParameterError, ContextLengthError.
         """
-        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        if isinstance(prompts, (str, Mapping)) or not isinstance(prompts, Iterable):
             raise ParameterError("prompts", prompts, "must be a list of prompts")
         if behaviour is None:
             behaviour = Behaviour(semantics=resolve(engine))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
+RESERVED = 256
+"""Places kept free in a fresh cache; it grows when an answer gets longer."""
 PREFILL_TOKENS = 2048
 """So many tokens go through the transformer together; more would only cost memory."""
 LOGITS_BYTES = 64 << 20
@@ -52,10 +54,11 @@ def groups(prompts: Sequence[tuple[int, ...]], wanted: Sequence[int]) -> Iterato
 
 
 def prefilled(
-    transformer: Transformer, prompts: Sequence[tuple[int, ...]], rooms: Sequence[int], prefixes: PrefixCache
+    transformer: Transformer, prompts: Sequence[tuple[int, ...]], limits: Sequence[int], prefixes: PrefixCache
 ) -> list[tuple[Cache, NDArray[np.float32]]]:
-    """The cache of each prompt, with room for so many tokens more, and the raw logits [V] after its last id."""
-    paths = [Path(ids, len(ids) - 1, room) for ids, room in zip(prompts, rooms, strict=True)]
+    """The cache of each prompt, declared to get up to so many tokens more, and the raw logits [V] after its last id."""
+    both = list(zip(prompts, limits, strict=True))
+    paths = [Path(ids, len(ids) - 1, min(limit, RESERVED), len(ids) + limit) for ids, limit in both]
     rows: dict[int, NDArray[np.float32]] = {}
     caches: dict[int, Cache] = {}
     for found in grow(transformer, paths, prefixes):
@@ -78,7 +81,7 @@ def grow(
         for stem in level:
             if stem.above is None:
                 known = stem.ids[: stem.first]
-                stem.cache = prefixes.begun(transformer, known, stem.capacity)
+                stem.cache = prefixes.begun(transformer, known, stem.capacity, stem.declared)
             else:
                 stem.cache = stem.above.take(stem.capacity)
             place = stem.cache.length

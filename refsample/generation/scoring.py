@@ -147,6 +147,8 @@ def score_many(
     keys and values are under way at a time (more only where a single row of logits or a single item needs more), never
     the logits of all tokens.
     """
+    if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
+        raise ParameterError("items", items, "must be a list of pairs of prompt and completion")
     semantics = resolve(engine)
     sampling = sampling_params(params, "score")
     check_named(sampling, model.config.vocab_size)
@@ -156,7 +158,11 @@ def score_many(
 
 
 def _checked(model: Model, item: Item | Transcript, number: int) -> Transcript:
-    if isinstance(item, Transcript):
+    if isinstance(item, Transcript):  # of this model or of another: its ids are looked at
+        ids = model.checked_ids(item.ids, f"items[{number}].ids")
+        integer(f"items[{number}].start", item.start, 1)
+        if item.start >= len(ids):
+            raise ParameterError(f"items[{number}].start", item.start, f"must lie below the {len(ids)} tokens")
         return item
     if isinstance(item, (str, Mapping)) or not isinstance(item, Sequence) or len(item) != 2:
         raise ParameterError(f"items[{number}]", item, "must be a pair of prompt and completion")
@@ -215,7 +221,7 @@ def _scored(
 ) -> Iterator[Scored]:
     for wave in _waves(model, transcripts):
         readers = [_Reader(model, one.ids, one.start, rules) for one in wave]
-        paths = [Path(one.ids[:-1], one.start - 1) for one in wave]
+        paths = [Path(one.ids[:-1], one.start - 1, 0, len(one.ids)) for one in wave]
         for found in grow(model.transformer, paths, model.prefixes):
             if isinstance(found, Rows):
                 count = _read(found, readers)
@@ -257,16 +263,18 @@ def _read(found: Rows, readers: Sequence[_Reader]) -> int:
 
 
 def prompt_logprobs(
-    model: Model, ids: Sequence[int], n: int, semantics: Semantics, precision: str | None = None
+    model: Model, ids: Sequence[int], n: int, semantics: Semantics, precision: str | None = None, to_come: int = 0
 ) -> tuple[TokenLogprobs | None, ...]:
     """Raw logprobs and the best `n` alternatives of each prompt token, as `echo` shows them; None for the first.
 
     Raw whatever the engine's stage: no parameter acts on a prompt. `precision` None: as the model was loaded.
+    `to_come`: tokens that the text is declared to get after them.
     """
     checked = model.checked_ids(ids)
     found: list[TokenLogprobs | None] = [None]
     if len(checked) > 1:
-        for rows in grow(model.transformer_for(precision), [Path(checked[:-1], 0)], model.prefixes):
+        path = Path(checked[:-1], 0, 0, len(checked) + to_come)
+        for rows in grow(model.transformer_for(precision), [path], model.prefixes):
             if isinstance(rows, Rows):
                 for row in rows.logits:
                     found.append(from_values(row_log_softmax(row), checked[len(found)], n, semantics))

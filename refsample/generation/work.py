@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
-RESERVED = 256
-"""Places kept free in a fresh cache; it grows when an answer gets longer."""
 ASK: Literal["ask"] = "ask"
 FEW = 32
 """Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
@@ -165,9 +163,8 @@ class Work:
             begun.append(self._waiting.popleft())
             taken += self.params.n
         for group in groups(self._prompts, begun):
-            rooms = [min(self._limits[p], RESERVED) for p in group]
-            prompts = [self._prompts[p] for p in group]
-            made = prefilled(self.transformer, prompts, rooms, self._model.prefixes)
+            prompts, limits = [self._prompts[p] for p in group], [self._limits[p] for p in group]
+            made = prefilled(self.transformer, prompts, limits, self._model.prefixes)
             for p, (cache, row) in zip(group, made, strict=True):
                 yield from self._first(p, cache, row)
 

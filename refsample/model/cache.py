@@ -42,13 +42,22 @@ class Cache:
 
     __slots__ = ("declared", "keys", "length", "limit", "precision", "values")
 
-    def __init__(self, shape: tuple[int, int, int], limit: int, dtype: Any, precision: str, capacity: int = 0) -> None:
-        """`shape` is (L, K, D)."""
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        limit: int,
+        dtype: Any,
+        precision: str,
+        capacity: int = 0,
+        declared: int | None = None,
+    ) -> None:
+        """`shape` is (L, K, D); `declared` None: as many as `capacity`."""
         layers, kv_heads, head_width = shape
         slots = _round_up(min(capacity, limit))
         self.keys: NDArray[Any] = np.zeros((layers, kv_heads, head_width, slots), dtype)  # [L, K, D, S]
         self.values: NDArray[Any] = np.zeros((layers, kv_heads, slots, head_width), dtype)  # [L, K, S, D]
-        self.length, self.limit, self.precision, self.declared = 0, limit, precision, capacity
+        self.length, self.limit, self.precision = 0, limit, precision
+        self.declared = capacity if declared is None else declared
 
     @property
     def nbytes(self) -> int:

@@ -12,15 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Activation = Literal["silu", "gelu", "gelu_tanh"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "gelu_fast"]
 ACTIVATIONS: Mapping[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
+    "gelu_new": "gelu_new",
+    "gelu_fast": "gelu_fast",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
 """What the names in config.json mean."""
+TANH_LIKE: tuple[Activation, ...] = ("gelu_tanh", "gelu_new", "gelu_fast")
+"""One function; half precision is rounded in other places of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,20 @@ class Family:
     """What a config that leaves a setting out means, where that differs from Llama's; transformers' own defaults."""
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Switches that are run at some values only."""
+    repeats: Mapping[str, str] = field(default_factory=dict)
+    """Settings that are written beside those that count, and may only say the same."""
     harmless: frozenset[str] = frozenset()
     """Settings of this family that change no logit."""
     inner: int = 0
     """F in widths C where the config leaves it out; 0: it may not."""
     windows: Literal["none", "all", "used", "late", "pattern", "without_rope"] = "none"
     """Which layers see a sliding window, where `layer_types` does not say; see `layers.windows`."""
+    rotary_once: bool = False
+    """Half precision is rounded after the whole turn, not in each product of it."""
+    shares_settled: bool = False
+    """Half precision rounds what the router gives."""
+    scale_settled: bool = False
+    """Half precision rounds the embedding's scale: it is a tensor in the weights' type."""
     local_rope: bool = False
     """Layers with a window have a rotary base of their own."""
     rotary: bool = True

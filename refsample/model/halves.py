@@ -6,6 +6,7 @@ float32 one and `to`, the rounding of the type. Values are float32 in memory; ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -86,10 +87,25 @@ def _activation(to: Rounding, exact: Callable[[Array, Array], None], x: Array, o
     out[...] = to(out)
 
 
-def _route(to: Rounding, logits: Array, normalise: bool, chosen: Array, shares: Array) -> None:
-    """Shares [N, k] are computed in float32 and rounded."""
-    route(logits, normalise, chosen, shares)
-    shares[...] = to(shares)
+def _rotate_once(to: Rounding, x: Array, cos: Array, sin: Array, out: Array) -> None:
+    """Turned in float32 by float32 angles, and rounded."""
+    FLOAT32.rotate(x, cos, sin, out)
+    out[...] = to(out)
+
+
+def _gelu_new(to: Rounding, x: Array, out: Array) -> None:
+    """transformers' NewGELU: Python's operations on tensors, each rounded; x and out [N, F]."""
+    inner = to(x + to(np.float32(0.044715) * to(to(x * x) * x)))
+    bent = to(np.tanh(to(np.float32(math.sqrt(2 / math.pi)) * inner).astype(np.float64)).astype(np.float32))
+    out[...] = to(to(np.float32(0.5) * x) * to(np.float32(1) + bent))
+
+
+def _gelu_fast(to: Rounding, x: Array, out: Array) -> None:
+    """transformers' FastGELU, in the same way."""
+    square = to(to(np.float32(0.044715) * x) * x)
+    inner = to(to(x * np.float32(0.7978845608)) * to(np.float32(1) + square))
+    bent = to(np.tanh(inner.astype(np.float64)).astype(np.float32))
+    out[...] = to(to(np.float32(0.5) * x) * to(np.float32(1) + bent))
 
 
 def _soft_cap(to: Rounding, x: Array, cap: float, out: Array) -> None:
@@ -143,9 +159,11 @@ def _half(name: str, to: Rounding, bits: Rounding, attention: Callable[..., None
         rms_norm_once=partial(_rms_norm_once, to),
         layer_norm=partial(_layer_norm, to),
         rotate=partial(_rotate, to),
-        activations={name: partial(_activation, to, exact) for name, exact in FLOAT32.activations.items()},
+        rotate_once=partial(_rotate_once, to),
+        activations={kind: partial(_activation, to, exact) for kind, exact in FLOAT32.activations.items()}
+        | {"gelu_new": partial(_gelu_new, to), "gelu_fast": partial(_gelu_fast, to)},
         attention=attention,
-        route=partial(_route, to),
+        route=route,
         soft_cap=partial(_soft_cap, to),
         settle=to,
         about=about,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.model.families import Activation
+from refsample.model.families import TANH_LIKE, Activation
 from refsample.model.weights import Mixture, Norm, Projection, Weights
 from refsample_kernels.activation import (
     define_gelu,
@@ -61,6 +61,8 @@ class Arithmetic:
     """(x [N, C], weight [C], bias [C] or [0], eps, out [N, C])"""
     rotate: Callable[[Array, Array, Array, Array], None]
     """(x [T, H, D], cos [T, R/2], sin [T, R/2], out [T, H, D])"""
+    rotate_once: Callable[[Array, Array, Array, Array], None]
+    """The same, rounded at the end alone."""
     activations: Mapping[Activation, Callable[[Array, Array], None]]
     """(x [N, F], out [N, F])"""
     attention: Callable[[Array, Array, Array, int, float, int, float, Array], None]
@@ -130,7 +132,8 @@ FLOAT32 = Arithmetic(
     rms_norm_once=rms_norm,
     layer_norm=layer_norm,
     rotate=rotate,
-    activations={"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh},
+    rotate_once=rotate,
+    activations={"silu": silu, "gelu": gelu, **dict.fromkeys(TANH_LIKE, gelu_tanh)},
     attention=attention,
     route=route,
     soft_cap=soft_cap,
@@ -148,7 +151,8 @@ FLOAT64 = Arithmetic(
     rms_norm_once=define_rms_norm,
     layer_norm=define_layer_norm,
     rotate=define_rotate,
-    activations={"silu": define_silu, "gelu": define_gelu, "gelu_tanh": define_gelu_tanh},
+    rotate_once=define_rotate,
+    activations={"silu": define_silu, "gelu": define_gelu, **dict.fromkeys(TANH_LIKE, define_gelu_tanh)},
     attention=define_attention,
     route=define_route,
     soft_cap=define_soft_cap,

@@ -40,6 +40,10 @@ HARMLESS = frozenset({
 """Settings of any family that change no logit: of training, of the library, of generation."""
 
 
+_FIXED: Mapping[str, tuple[Any, ...]] = {"is_causal": (True,)}
+"""Switches of every family that are run at some values only: false, here, would open attention to later tokens."""
+
+
 class Reader:
     """The settings of one config.json and which of them have been asked for."""
 
@@ -131,13 +135,20 @@ class Reader:
 
     def finish(self) -> None:
         """UnsupportedModelError for a switch at a value that is not run, and for settings nobody asked for."""
-        for key, allowed in self.family.fixed.items():
+        for key, allowed in {**_FIXED, **self.family.fixed}.items():
             own = self.own(key)
             self._asked.add(own)
             value = self.raw.get(own)
             if value is not None and value not in allowed:
                 said = f"{own}={shorten(value)} is not run for {self.family.model_type}"
                 raise UnsupportedModelError(f"{self.path}: {said}")
+        table = self.raw.get("rope_parameters")
+        for key, other in self.family.repeats.items():
+            self._asked.add(key)
+            counts = self.raw.get(other, (table or {}).get(key, self.family.defaults.get(key)))
+            if self.raw.get(key) is not None and self.raw[key] != counts:
+                said = f"{key}={shorten(self.raw[key])}, but {other}={shorten(counts)}"
+                raise UnsupportedModelError(f"{self.path}: {said}: transformers reads the second")
         for key, value in self.raw.items():
             known = key in self._asked or key in HARMLESS or key in self.family.harmless
             if not known and value not in (None, False, "", [], {}):

@@ -39,8 +39,11 @@ def rope_settings(reader: Reader, head_width: int) -> tuple[RopeSettings, ...]:
             raise MismatchError(f"{reader.path}: {name}={shorten(given)} is not an object")
     new, old = dict(new or {}), dict(old or {})
     nested = {kind: new.pop(kind) for kind in (GLOBAL, LOCAL) if isinstance(new.get(kind), dict)}
-    if nested and (new or not family.local_rope):
-        raise UnsupportedModelError(f"{reader.path}: rope_parameters by kind of layer and others beside them")
+    if new and (nested or family.local_rope):
+        raise UnsupportedModelError(f"{reader.path}: rope_parameters that are of no kind of layer")
+    if nested and not family.local_rope:
+        said = "rope_parameters by kind of layer"
+        raise UnsupportedModelError(f"{reader.path}: {said}: {family.model_type} has one for all")
     theta = _theta(reader, "rope_theta", 10000.0)
     main = _settings(reader, nested.get(GLOBAL, new), old, theta, head_width)
     if not family.local_rope:

@@ -59,6 +59,7 @@ MIXTRAL = replace(
         "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
         "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True, "sliding_window": None,
     },
+    fixed={"attention_bias": (False,), "mlp_bias": (False,), "norm_topk_prob": (True,)},
     harmless=frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}),
     projections=_ATTENTION,
     experts=ExpertNames(
@@ -100,6 +101,7 @@ QWEN3_MOE = replace(
     },
     harmless=frozenset({"output_router_logits", "router_aux_loss_coef", "max_window_layers"}),
     windows="used",
+    shares_settled=True,
     experts=ExpertNames(
         router="mlp.gate",
         gate="mlp.experts.{expert}.gate_proj",
@@ -117,7 +119,10 @@ GEMMA2 = replace(
         "tie_word_embeddings": True, "sliding_window": 4096, "sliding_window_pattern": 2, "query_pre_attn_scalar": 256,
         "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "scale_embeddings": True,
     },
-    fixed={"mlp_bias": (False,), "use_bidirectional_attention": (False,)},
+    fixed={
+        "mlp_bias": (False,), "use_bidirectional_attention": (False,), "sliding_window_pattern": (2,),
+    },
+    scale_settled=True,
     harmless=frozenset({"hidden_act", "cache_implementation", "sliding_window_size"}),
     windows="pattern",
     norm="rms_plus_one",
@@ -127,12 +132,14 @@ GEMMA2 = replace(
 GEMMA3 = replace(
     GEMMA2,
     model_type="gemma3_text",
-    names=dict(GEMMA2.names) | {"sliding_window_pattern": ("sliding_window_pattern", "_sliding_window_pattern")},
     defaults=dict(GEMMA2.defaults) | {
         "max_position_embeddings": 131072, "sliding_window_pattern": 6, "attn_logit_softcapping": None,
         "final_logit_softcapping": None, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
     },
-    fixed=dict(GEMMA2.fixed) | {"attn_logit_softcapping": (None,)},  # transformers reads it and does nothing with it
+    fixed={  # transformers reads a soft cap of attention, and does nothing with it
+        "mlp_bias": (False,), "use_bidirectional_attention": (False,), "attn_logit_softcapping": (None,),
+    },
+    harmless=GEMMA2.harmless | {"_sliding_window_pattern"},
     local_rope=True,
     norms=_BEFORE_AND_AFTER | _HEAD_NORMS,
 )  # fmt: skip
@@ -164,6 +171,7 @@ PHI3 = replace(
 OLMO2 = replace(
     LLAMA,
     model_type="olmo2",
+    rotary_once=True,
     defaults={"rms_norm_eps": 1e-5},
     fixed={"mlp_bias": (False,)},
     norm="rms_once",

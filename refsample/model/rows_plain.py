@@ -75,13 +75,15 @@ GPT2 = Family(
 GPT_NEOX = Family(
     model_type="gpt_neox",
     names={
-        "rms_norm_eps": "layer_norm_eps", "rope_theta": ("rotary_emb_base", "rope_theta"),
-        "partial_rotary_factor": ("rotary_pct", "partial_rotary_factor"), "parallel_residual": "use_parallel_residual",
+        "rms_norm_eps": "layer_norm_eps", "rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct",
+        "parallel_residual": "use_parallel_residual",
     },
     defaults={
-        "hidden_act": "gelu", "rms_norm_eps": 1e-5, "partial_rotary_factor": 0.25, "parallel_residual": True,
+        "hidden_act": "gelu", "rms_norm_eps": 1e-5, "rope_theta": 1e4, "partial_rotary_factor": 0.25,
+        "parallel_residual": True,
         "attention_bias": True,
     },
+    repeats={"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
     harmless=frozenset({"hidden_dropout", "classifier_dropout", "attention_dropout"}),
     norm="layer",
     norms=_BEFORE,

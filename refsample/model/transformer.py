@@ -80,16 +80,16 @@ class Transformer:
             raise ValueError(f"adapter: of {len(adapter.layers)} layers, the model has {len(self.weights.layers)}")
         return replace(self, adapter=adapter)
 
-    def new_cache(self, capacity: int | None = None) -> Cache:
-        """An empty cache; it grows as needed up to config.max_position tokens.
+    def new_cache(self, capacity: int | None = None, declared: int | None = None) -> Cache:
+        """An empty cache with room for `capacity` tokens; it grows as needed up to config.max_position.
 
-        `capacity` declares how many tokens the text will have in all. Nothing depends on it but memory, and the angles
-        of rotary variants that go by a text's length (dynamic, longrope): those of what was declared hold to the end,
-        None being the length of the first pass.
+        `declared`: how many tokens the text will have in all. Only the angles of rotary variants that go by a text's
+        length (dynamic, longrope) depend on it, and what was declared holds to the end. None: `capacity`, without one
+        the length of the first pass.
         """
         c = self.config
         shape = (c.layers, c.kv_heads, c.head_width)
-        return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0)
+        return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0, declared)
 
     def forward(
         self,
@@ -150,7 +150,7 @@ class Transformer:
         if weights.positions is not None:
             learned = self.arithmetic.settle(widen(weights.positions[positions]).astype(dtype))  # [N, C]
             x = self.arithmetic.settle(x + learned)
-        return self._scaled(x, self.config.embedding_scale)
+        return self._scaled(x, self.config.embedding_scale, self.config.family.scale_settled)
 
     def _head(self, x: NDArray[Any], extra: Extra) -> NDArray[Any]:
         """Last hidden states [N, C] -> logits [N, V]."""
@@ -164,12 +164,12 @@ class Transformer:
         self.arithmetic.soft_cap(logits, c.final_cap, capped)
         return capped
 
-    def _scaled(self, x: NDArray[Any], scale: float) -> NDArray[Any]:
-        """x times a number of the config, which is held in the arithmetic's type too."""
+    def _scaled(self, x: NDArray[Any], scale: float, settled: bool = False) -> NDArray[Any]:
+        """x times a number of the config; `settled`: which is held in the arithmetic's type too."""
         if scale == 1:
             return x
-        factor = self.arithmetic.settle(np.array([scale], x.dtype))
-        return self.arithmetic.settle(x * factor)
+        factor = np.array([scale], x.dtype)
+        return self.arithmetic.settle(x * (self.arithmetic.settle(factor) if settled else factor))
 
     def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
@@ -212,6 +212,8 @@ class Transformer:
         chosen = np.empty((len(x), experts.per_token), np.int64)  # [N, k]
         shares = np.empty(chosen.shape, x.dtype)  # [N, k]
         self.arithmetic.route(logits, experts.normalise, chosen, shares)
+        if self.config.family.shares_settled:
+            shares = settle(shares)
         out = np.zeros_like(x)  # [N, C]
         for number in np.unique(chosen):
             rows, places = np.nonzero(chosen == number)
@@ -248,7 +250,8 @@ class Transformer:
         if which is None:
             return apart
         turned = np.empty_like(apart)  # [N, H, D]
-        self.arithmetic.rotate(apart, *batch.turns[which], turned)
+        rotate = self.arithmetic.rotate_once if self.config.family.rotary_once else self.arithmetic.rotate
+        rotate(apart, *batch.turns[which], turned)
         return turned
 
     def _head_norm(self, x: NDArray[Any], norm: Norm) -> NDArray[Any]:

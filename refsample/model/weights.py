@@ -108,9 +108,17 @@ class Weights:
     """[P, C], learned."""
 
 
-def open_weights(folder: Path, config: ModelConfig) -> Weights:
-    """Map the weights of a folder. Every tensor is there, has its shape and type, and none is left over; ModelError."""
-    family, found = config.family, Taken(folder, config)
+def check_weights(folder: Path, config: ModelConfig) -> None:
+    """Every tensor is there, has its shape and type, and none is left over; ModelError. By the headers alone."""
+    open_weights(folder, config, headers=True)
+
+
+def open_weights(folder: Path, config: ModelConfig, *, headers: bool = False) -> Weights:
+    """Map the weights of a folder. Every tensor is there, has its shape and type, and none is left over; ModelError.
+
+    `headers`: nothing but headers is read; matrices are not cut to what they should be, and cannot be run.
+    """
+    family, found = config.family, Taken(folder, config, headers)
     embedding = found.matrix(family.embedding, "V", "C")
     positions = None if family.positions is None else found.matrix(family.positions, "P", "C")
     layers = tuple(_layer(found, config, n) for n in range(config.layers))
@@ -143,7 +151,9 @@ def _projection(found: Taken, config: ModelConfig, prefix: str, slot: Slot) -> P
     """A projection, cut out of its tensor where several share one."""
     name = prefix + slot.tensor
     total = sum(config.size(other.out) for other in config.family.projections if other.tensor == slot.tensor)
-    if config.family.transposed:
+    if found.headers:
+        weight = found.array(f"{name}.weight", _stored(config.size(slot.inp), total, config.family.transposed))
+    elif config.family.transposed:
         held = found.array(f"{name}.weight", (config.size(slot.inp), total)).T  # [out of all, in]
     else:
         held = found.array(f"{name}.weight", (total, config.size(slot.inp)))
@@ -152,6 +162,10 @@ def _projection(found: Taken, config: ModelConfig, prefix: str, slot: Slot) -> P
     biased = slot.bias if isinstance(slot.bias, bool) else getattr(config, slot.bias)
     bias = found.wide(f"{name}.bias", (total,))[rows] if biased else NOTHING
     return Projection(weight, np.ascontiguousarray(bias))
+
+
+def _stored(inp: int, out: int, transposed: bool) -> tuple[int, int]:
+    return (inp, out) if transposed else (out, inp)
 
 
 def rows_of(slot: Slot, config: ModelConfig) -> slice | NDArray[np.intp]:
@@ -196,7 +210,7 @@ def _head(found: Taken, config: ModelConfig, embedding: NDArray[Any]) -> NDArray
         return found.matrix(name, "V", "C")
     if name in found.tensors:
         stored = found.matrix(name, "V", "C")
-        for row in range(0, len(stored), _ROWS_AT_ONCE):
+        for row in () if found.headers else range(0, len(stored), _ROWS_AT_ONCE):
             rows = slice(row, row + _ROWS_AT_ONCE)
             if not np.array_equal(widen(stored[rows]), widen(embedding[rows])):
                 raise MismatchError(

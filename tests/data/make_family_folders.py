@@ -62,7 +62,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "smollm3": {"num_hidden_layers": 4, "tie_word_embeddings": True},
     "granite": {
-        "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3,
+        "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.22, "attention_multiplier": 0.3,
     },
     "starcoder2": {"sliding_window": 13, "use_bias": True},
     "falcon": {"multi_query": True},
@@ -104,16 +104,19 @@ def write_old(name: str, folder: Path) -> None:
 
 
 def write_new(name: str, old: Path, folder: Path) -> Any:
-    """The same model as transformers 5 saves it, and its float32 logits [T, V]."""
+    """The same model as transformers 5 saves it, and its logits [T, V] in float32 and in bfloat16."""
     import torch
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(old, dtype=torch.bfloat16).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
-    )
-    with torch.no_grad():
-        return model(torch.tensor(ids(name)[None])).logits[0].numpy()
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
+        )
+        with torch.no_grad():
+            found.append(model(torch.tensor(ids(name)[None])).logits[0].float().numpy())
+    return found
 
 
 def main() -> None:
@@ -128,7 +131,7 @@ def main() -> None:
         if old:
             write_old(name, folder)
         else:
-            logits[name] = write_new(name, FOLDER / "v4" / name, folder).astype(np.float32)
+            logits[name], logits[f"{name}.bf16"] = write_new(name, FOLDER / "v4" / name, folder)
         for path in folder.glob("*.md"):
             path.unlink()
         print(name, json.loads((folder / "config.json").read_text())["model_type"])

@@ -70,7 +70,7 @@ class ScriptedTransformer:
     weights: object = field(default_factory=object)
     adapter: None = None
 
-    def new_cache(self, capacity: int | None = None) -> ScriptedCache:
+    def new_cache(self, capacity: int | None = None, declared: int | None = None) -> ScriptedCache:
         self.caches.append(ScriptedCache())
         return self.caches[-1]
 

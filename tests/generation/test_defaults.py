@@ -113,7 +113,7 @@ def test_over_the_api(tmp_path: Path) -> None:
     behaviour = replace(default_behaviour(provider("openai")), generation_config=True)
     answer = refsample.complete(loaded, {"prompt": "Once", "seed": 1, "top_p": None}, behaviour=behaviour)
     assert answer["usage"]["completion_tokens"] == 5
-    taken = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 5, "min_tokens": 20}
+    taken = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 5}  # no min_tokens beyond them
     assert answer["refsample"]["generation_config"] == taken
     spelled = {"prompt": "Once", "seed": 1, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 5}
     plain = refsample.complete(loaded, spelled)

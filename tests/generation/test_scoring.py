@@ -22,7 +22,7 @@ from refsample.model.transformer import Transformer
 from refsample.sampling.logprobs import from_values
 from refsample.sampling.semantics import resolve
 from refsample_kernels.jit import jit_disabled
-from refsample_kernels.softmax import log_softmax
+from refsample_kernels.softmax import log_softmax, row_log_softmax
 from tests.factories import write_llama
 from tests.generation.scripted import scripted, speaking
 from tests.text.vocabularies import byte_level
@@ -183,3 +183,28 @@ def test_a_row_that_is_no_law_is_refused(tmp_path: Path) -> None:
     byte_level(tmp_path)
     with pytest.raises(ParameterError, match="logits"):
         score(scripted(tmp_path, lambda ids: np.full(259, np.nan)), "a", "b")
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_angles_that_go_by_the_length_go_by_the_declared_one(kind: str, tmp_path: Path) -> None:
+    """A text of prompt and answer scores as it was written, in parts as at once, with nothing kept between prompts."""
+    scaled = {"rope_type": kind, "factor": 4.0, "original_max_position_embeddings": 16}
+    if kind == "longrope":
+        scaled |= {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+    else:
+        del scaled["original_max_position_embeddings"]
+    context = 16 if kind == "dynamic" else 64
+    model = refsample.load(write_llama(tmp_path, rope=scaled, max_position=context, eos=[]))
+    prompt = list(range(40, 52))
+    for count in (3, 4, 5, 20):  # 16 tokens are the original context
+        written = model.generate(prompt, max_tokens=count, seed=3, logprobs=0, temperature=1.0)
+        scored = refsample.score(model, prompt, list(written.token_ids))
+        assert [one.raw_logprob for one in scored.tokens] == [one.logprob for one in written.logprobs]
+        rows = model.logits([*prompt, *written.token_ids])[len(prompt) - 1 : -1]
+        found = [float(row_log_softmax(row)[i]) for row, i in zip(rows, written.token_ids, strict=True)]
+        assert found == [one.raw_logprob for one in scored.tokens]
+        beside = list(refsample.score_many(model, [(prompt, list(written.token_ids)), (prompt[:9], [5, 6])]))
+        assert beside[0] == scored
+    short, long = (model.generate(prompt, max_tokens=n, seed=3, logprobs=0) for n in (4, 30))
+    assert short.logprobs[0] != long.logprobs[0]
+    assert model.prefixes.held == 0
