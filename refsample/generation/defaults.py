@@ -111,6 +111,8 @@ def read_defaults(folder: Path) -> GenerationDefaults:
     found: dict[str, Any] = {}
     entries = [_entry(name, value, found, path) for name, value in raw.items()]
     if raw.get("do_sample") is False:
+        overruled = "do_sample=false overrules it"
+        entries = [replace(e, use="no effect", detail=overruled) if e.name == "temperature" else e for e in entries]
         found["temperature"] = 0.0
     return GenerationDefaults(MappingProxyType(found), tuple(entries))
 

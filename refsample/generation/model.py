@@ -154,10 +154,17 @@ class Model:
         if behaviour is None:
             behaviour = Behaviour(semantics=resolve(engine))
         most = integer("max_live", max_live, 1)
-        ids = [self.prompt_ids(prompt, behaviour.template) for prompt in prompts]
+        ids = [self._numbered(prompt, behaviour.template, n) for n, prompt in enumerate(prompts)]
         asked = self._asked(params, max(map(len, ids), default=0), behaviour.generation_config)
         events = generate_events(self, ids, asked, behaviour, most)
         return events if stream else self._collected(events, ids)
+
+    def _numbered(self, prompt: Prompt, template: str | None, number: int) -> tuple[int, ...]:
+        """`prompt_ids` of one of many, named in errors by its place."""
+        try:
+            return self.prompt_ids(prompt, template)
+        except ParameterError as error:
+            raise type(error)(f"prompts[{number}]", error.value, error.rule, error.source, error.code) from None
 
     def _asked(self, params: Mapping[str, object], longest: int, overlay: bool) -> GenerationParams:
         """Checked parameters of prompts of at most `longest` tokens, with the folder's own under them on demand."""
