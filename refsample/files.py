@@ -35,13 +35,14 @@ def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
 
 def parse_json(data: bytes) -> Any:
     """UTF-8 JSON of whole characters, no key of an object twice. ValueError; RecursionError for one too deep."""
-    value = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+    value = json.loads(data.decode("utf-8"), object_pairs_hook=once)
     if rb"\ud" in data or rb"\uD" in data:  # surrogates as escapes: a lone one cannot be written out again
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` of json: an object that has no key twice. ValueError."""
     table = dict(pairs)
     if len(table) < len(pairs):
         often = Counter(key for key, _ in pairs)

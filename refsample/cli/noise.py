@@ -15,7 +15,6 @@ import click
 from refsample.cli.options import adapter_option, check_unicode, open_model
 from refsample.cli.terminal import Progress
 from refsample.errors import ParameterError
-from refsample.files import parse_json
 from refsample.render import ansi, columns, wants_colour
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def read_prompts(path: str) -> list[str | list[int]]:
 def json_prompt(line: str, number: int, path: str) -> str | list[int]:
     """One line of a .jsonl file. Raises ParameterError."""
     try:
-        value = parse_json(line.encode("utf-8", errors="surrogatepass"))
+        value = json.loads(line)
     except (ValueError, RecursionError):
         value = None
     whole = isinstance(value, list) and all(type(one) is int for one in value)

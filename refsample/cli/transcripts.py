@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from refsample.checks import known_names
 from refsample.errors import ParameterError
-from refsample.files import parse_json
+from refsample.files import once
 
 KEYS = ("prompt", "completion")
 
@@ -50,7 +51,7 @@ def read_lines(source: str) -> Iterator[Line]:
 def _line(number: int, text: str) -> Line:
     where = f"line {number}"
     try:
-        given = parse_json(text.encode("utf-8"))
+        given = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise ParameterError(where, text, f"is not JSON: {error}", "the file") from None
     if not isinstance(given, dict):

@@ -154,17 +154,10 @@ class Model:
         if behaviour is None:
             behaviour = Behaviour(semantics=resolve(engine))
         most = integer("max_live", max_live, 1)
-        ids = [self._numbered(prompt, behaviour.template, n) for n, prompt in enumerate(prompts)]
+        ids = self.ids_of_many(prompts, behaviour.template)
         asked = self._asked(params, max(map(len, ids), default=0), behaviour.generation_config)
         events = generate_events(self, ids, asked, behaviour, most)
         return events if stream else self._collected(events, ids)
-
-    def _numbered(self, prompt: Prompt, template: str | None, number: int) -> tuple[int, ...]:
-        """`prompt_ids` of one of many, named in errors by its place."""
-        try:
-            return self.prompt_ids(prompt, template)
-        except ParameterError as error:
-            raise type(error)(f"prompts[{number}]", error.value, error.rule, error.source, error.code) from None
 
     def _asked(self, params: Mapping[str, object], longest: int, overlay: bool) -> GenerationParams:
         """Checked parameters of prompts of at most `longest` tokens, with the folder's own under them on demand."""
@@ -193,6 +186,17 @@ class Model:
             text = self.chat_template(template).render(prompt)  # type: ignore[arg-type]  # every message is checked there
             return self.checked_ids(self.tokenizer.encode(text, bos=False), "messages")
         return self.checked_ids(prompt)  # type: ignore[arg-type]  # every id is checked there
+
+    def ids_of_many(self, prompts: Iterable[Prompt], template: str | None = None) -> list[tuple[int, ...]]:
+        """`prompt_ids` of each; errors name a prompt by its place."""
+        found = []
+        for number, prompt in enumerate(prompts):
+            try:
+                found.append(self.prompt_ids(prompt, template))
+            except ParameterError as error:
+                name = f"prompts[{number}]"
+                raise type(error)(name, error.value, error.rule, error.source, error.code) from None
+        return found
 
     def chat_template(self, name: str | None = None) -> ChatTemplate:
         """The default chat template or the one called `name`. ParameterError where there is none."""

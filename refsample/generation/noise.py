@@ -101,7 +101,7 @@ def truth_of(model: Model, prompts: Sequence[Prompt], on_prompt: Callable[[int],
     They are kept: 8 V bytes a position. ParameterError for no prompt or one of fewer than two tokens,
     ContextLengthError for one that does not fit.
     """
-    ids = tuple(model.prompt_ids(prompt) for prompt in prompts)
+    ids = tuple(model.ids_of_many(prompts))
     if not ids:
         raise ParameterError("prompts", (), "must hold at least one prompt")
     for number, one in enumerate(ids, 1):

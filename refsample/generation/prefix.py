@@ -74,7 +74,9 @@ class PrefixCache:
         """Bytes that are kept now."""
         return self._held
 
-    def begun(self, transformer: Transformer, ids: tuple[int, ...], capacity: int, declared: int) -> Cache:
+    def begun(
+        self, transformer: Transformer, ids: tuple[int, ...], capacity: int, declared: int | None = None
+    ) -> Cache:
         """A new cache with the first tokens of `ids`, as many as are known; none where they are fewer than LEAST."""
         cache = transformer.new_cache(capacity, declared)
         with self._lock:

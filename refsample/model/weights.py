@@ -151,21 +151,18 @@ def _projection(found: Taken, config: ModelConfig, prefix: str, slot: Slot) -> P
     """A projection, cut out of its tensor where several share one."""
     name = prefix + slot.tensor
     total = sum(config.size(other.out) for other in config.family.projections if other.tensor == slot.tensor)
-    if found.headers:
-        weight = found.array(f"{name}.weight", _stored(config.size(slot.inp), total, config.family.transposed))
-    elif config.family.transposed:
+    if config.family.transposed:
         held = found.array(f"{name}.weight", (config.size(slot.inp), total)).T  # [out of all, in]
     else:
         held = found.array(f"{name}.weight", (total, config.size(slot.inp)))
     rows = rows_of(slot, config)  # only now that a tensor of this size is there
-    weight = np.ascontiguousarray(held[rows]) if config.family.transposed else held[rows]
+    if found.headers:
+        weight = held
+    else:
+        weight = np.ascontiguousarray(held[rows]) if config.family.transposed else held[rows]
     biased = slot.bias if isinstance(slot.bias, bool) else getattr(config, slot.bias)
     bias = found.wide(f"{name}.bias", (total,))[rows] if biased else NOTHING
     return Projection(weight, np.ascontiguousarray(bias))
-
-
-def _stored(inp: int, out: int, transposed: bool) -> tuple[int, int]:
-    return (inp, out) if transposed else (out, inp)
 
 
 def rows_of(slot: Slot, config: ModelConfig) -> slice | NDArray[np.intp]:

@@ -44,7 +44,8 @@ def test_without_an_environment_nothing_is_installed(tmp_path: Path) -> None:
 
 def test_parity_alone_installs_what_it_needs(tmp_path: Path) -> None:
     code, _, used = ran(tmp_path, "", "parity")
-    assert code == 0 and "pip install -q -e .[test]" in used and used.rstrip().endswith("pytest -q tests/parity")
+    assert code == 0 and "pip install -q -e .[test]" in used
+    assert used.rstrip().endswith("pytest -q -n 2 --dist worksteal tests/parity")
 
 
 def test_clients_are_set_in_environments_of_their_own(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ RULES: Mapping[str, Rule] = {
         lambda v: v is None or isinstance(v, list) and all(isinstance(k, str) and k in FAMILY_OF for k in v),
         lambda v, c, raw: _same_as(v, c), "windows layer_ropes",
     ),
-    "_sliding_window_pattern": rule(
+    "sliding_window_pattern": rule(
         whole,
         lambda v, c, raw: [w is None for w in c.windows] == [(n + 1) % (v or 1) == 0 for n in range(c.layers)],
         "windows layer_ropes",

@@ -73,7 +73,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     },
     "gemma3_text": {
         "model_type": "gemma3_text", **_GROUPED, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 8,
-        "sliding_window": 4, "query_pre_attn_scalar": 16, "_sliding_window_pattern": 2,
+        "sliding_window": 4, "query_pre_attn_scalar": 16, "sliding_window_pattern": 2,
         "rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},

@@ -73,7 +73,7 @@ def test_end_ids_of_both_files(
         ({"model_type": "bert"}, UnsupportedModelError, "model_type='bert'"),
         ({"model_type": ["llama"]}, UnsupportedModelError, "model_type=['llama']"),
         ({"model_type": ...}, MismatchError, "model_type is missing"),
-        ({"hidden_act": "gelu_fast"}, UnsupportedModelError, "hidden_act='gelu_fast'"),
+        ({"hidden_act": "quick_gelu"}, UnsupportedModelError, "hidden_act='quick_gelu'"),
         ({"hidden_act": ["silu"]}, UnsupportedModelError, "hidden_act=['silu']"),
         ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModelError, "gptq"),
         ({"dtype": "float8_e4m3fn"}, UnsupportedModelError, "dtype='float8_e4m3fn'"),
