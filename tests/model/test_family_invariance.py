@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from refsample.generation.prefix import LEAST, PrefixCache
 from refsample.model.load import load_transformer
 from refsample.model.lora import Adapter, LowRank
 from refsample.model.transformer import Transformer
@@ -97,6 +98,22 @@ def test_chunks_tokens_and_forks(name: str, tokens: list[int], others: list[int]
     if half < len(tokens):
         run.forward([([3], singly)])
         np.testing.assert_array_equal(run.forward([(tokens[half:], fork)], rows="all")[0], want[half:])
+
+
+@few
+@given(names, st.sampled_from(["float32", "bf16"]), ids, ids, ids)
+def test_kept_prefixes(name: str, precision: str, head: list[int], first: list[int], second: list[int]) -> None:
+    """What a text takes over from another that began like it is what it would have computed."""
+    run, kept = model(name).with_precision(precision), PrefixCache(1 << 20)
+    one, other = (tuple(fitting(run, head + rest)) for rest in (first, second))
+    held = run.new_cache()
+    run.forward([(one, held)])
+    kept.keep(run, one, held)
+    own = kept.begun(run, other[:-1], len(other))
+    alike = sum(a == b for a, b in zip(one, other[:-1], strict=False)) if own.length else 0
+    assert own.length <= alike and (own.length >= LEAST or not own.length)
+    got = run.forward([(other[own.length :], own)], rows="all")[0]
+    np.testing.assert_array_equal(got, whole(run, list(other))[len(other) - len(got) :])
 
 
 @few
