@@ -123,14 +123,16 @@ def soft_cap(x: Floats, cap: float, out: Floats) -> None:
 @helper
 def tanh(v: Any) -> Any:
     """Of sixteen lanes: an odd polynomial for small values, so that they keep their last bits, e^2v for the others."""
-    square = mul(v, v)
+    zero, one, edge = spread(np.float32(0)), spread(np.float32(1)), spread(np.float32(0.625))
+    size = larger(v, sub(zero, v))
+    near = below(size, edge, v, zero)  # the polynomial sees nothing that could overflow
+    square = mul(near, near)
     terms = spread(np.float32(_TANH[0]))
     for k in range(1, 5):
         terms = fma(terms, square, spread(np.float32(_TANH[k])))
-    small = fma(mul(v, square), terms, v)
-    one = spread(np.float32(1))
+    small = fma(mul(near, square), terms, near)
     large = sub(one, div(spread(np.float32(2)), add(one, exp(add(v, v)))))
-    return below(larger(v, sub(spread(np.float32(0)), v)), spread(np.float32(0.625)), small, large)
+    return below(size, edge, small, large)
 
 
 @helper
@@ -140,19 +142,24 @@ def _silu(v: Any) -> Any:
 
 @helper
 def _gelu(v: Any) -> Any:
-    """max(v, 0) - |v| erfc(|v| / sqrt 2) / 2, which holds for both signs."""
+    """max(v, 0) - |v| erfc(|v| / sqrt 2) / 2, which holds for both signs; from 30 on the second is 0."""
     zero, half, one = spread(np.float32(0)), spread(np.float32(0.5)), spread(np.float32(1))
+    most = spread(np.float32(30))
     size = larger(v, sub(zero, v))
+    size = below(size, most, size, most)
     z = mul(size, spread(np.float32(_ROOT)))
     t = div(one, fma(z, half, one))
     terms = spread(np.float32(_ERFC[0]))
     for k in range(1, 11):
         terms = fma(terms, t, spread(np.float32(_ERFC[k])))
-    tail = mul(mul(exp(sub(zero, mul(z, z))), t), terms)  # 0 long before 30, and 0 times infinity is no number
-    return sub(larger(v, zero), mul(mul(below(size, spread(np.float32(30)), size, half), half), tail))
+    tail = mul(mul(exp(sub(zero, mul(z, z))), t), terms)
+    return sub(larger(zero, v), mul(mul(size, half), tail))  # zero first: NaN stays NaN
 
 
 @helper
 def _gelu_tanh(v: Any) -> Any:
-    inner = fma(mul(spread(np.float32(_CUBE)), mul(v, v)), v, v)
+    """v / (1 + e^-2u); beyond 30 either way u decides nothing more, and its cube could overflow."""
+    most, least = spread(np.float32(30)), spread(np.float32(-30))
+    held = larger(below(v, most, v, most), least)
+    inner = fma(mul(spread(np.float32(_CUBE)), mul(held, held)), held, held)
     return div(v, add(spread(np.float32(1)), exp(mul(spread(np.float32(-2 * _SLOPE)), inner))))

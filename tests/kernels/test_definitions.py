@@ -167,12 +167,15 @@ def test_gelu_tanh(seed: int, salt: str, rows: int, width: int, spread: float) -
 
 
 def test_activations_far_out() -> None:
-    x = np.array([[-1e30, -200.0, -90.0, 0.0, -0.0, 90.0, 1e30]], np.float32)
+    x = np.array([[-np.inf, -1e30, -200.0, -90.0, 0.0, -0.0, 90.0, 1e30, np.inf, np.nan]], np.float32)
     for kernel in (silu, gelu, gelu_tanh):
         got = np.full(x.shape, np.nan, np.float32)
         kernel(x, got)
-        np.testing.assert_allclose(got[0, :3], 0, atol=1e-6 if kernel is gelu else 1e-5)
-        np.testing.assert_array_equal(got[0, 3:], [0, 0, 90, np.float32(1e30)])
+        if kernel is gelu:
+            np.testing.assert_array_equal(got[0, :1], [0])
+        np.testing.assert_allclose(got[0, 1:4], 0, atol=1e-6 if kernel is gelu else 1e-5)
+        np.testing.assert_array_equal(got[0, 4:9], [0, 0, 90, np.float32(1e30), np.inf])
+        assert np.isnan(got[0, 9])
 
 
 @few
