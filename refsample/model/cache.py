@@ -66,7 +66,7 @@ class Cache:
 
     def part(self, start: int, stop: int) -> Part:
         """A copy of the tokens at positions start..stop - 1, all of them held here."""
-        return Part(self.keys[:, :, :, start:stop].copy(), self.values[:, :, start:stop].copy())
+        return Part(self.keys, self.values).cut(start, stop)
 
     def append(self, part: Part, count: int) -> None:
         """Take up the first `count` tokens of a part, made at these very positions. ContextLengthError."""

@@ -13,7 +13,6 @@ from dataclasses import replace
 from refsample.model.families import ExpertNames, Family, Slot
 from refsample.model.rows_plain import PLAIN
 
-_C = "C"
 _ATTENTION = (
     Slot("q", "self_attn.q_proj", "HD", "C", "attention_bias"),
     Slot("k", "self_attn.k_proj", "KD", "C", "attention_bias"),
@@ -26,12 +25,12 @@ _MLP = (
     Slot("down", "mlp.down_proj", "C", "F", "mlp_bias"),
 )
 _QKV_BIASED = tuple(replace(slot, bias=slot.field != "o") for slot in _ATTENTION)
-_BEFORE = {"attention_norm": ("input_layernorm", _C), "mlp_norm": ("post_attention_layernorm", _C)}
+_BEFORE = {"attention_norm": ("input_layernorm", "C"), "mlp_norm": ("post_attention_layernorm", "C")}
 _BEFORE_AND_AFTER = {
-    "attention_norm": ("input_layernorm", _C),
-    "attention_out_norm": ("post_attention_layernorm", _C),
-    "mlp_norm": ("pre_feedforward_layernorm", _C),
-    "mlp_out_norm": ("post_feedforward_layernorm", _C),
+    "attention_norm": ("input_layernorm", "C"),
+    "attention_out_norm": ("post_attention_layernorm", "C"),
+    "mlp_norm": ("pre_feedforward_layernorm", "C"),
+    "mlp_out_norm": ("post_feedforward_layernorm", "C"),
 }
 _HEAD_NORMS = {"q_norm": ("self_attn.q_norm", "D"), "k_norm": ("self_attn.k_norm", "D")}
 
@@ -176,8 +175,8 @@ OLMO2 = replace(
     fixed={"mlp_bias": (False,)},
     norm="rms_once",
     norms={
-        "attention_out_norm": ("post_attention_layernorm", _C),
-        "mlp_out_norm": ("post_feedforward_layernorm", _C),
+        "attention_out_norm": ("post_attention_layernorm", "C"),
+        "mlp_out_norm": ("post_feedforward_layernorm", "C"),
         "q_norm": ("self_attn.q_norm", "HD"),
         "k_norm": ("self_attn.k_norm", "KD"),
     },

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from refsample.model.families import Family, Slot
 
-_C = "C"
-_BEFORE = {"attention_norm": ("input_layernorm", _C), "mlp_norm": ("post_attention_layernorm", _C)}
+_BEFORE = {"attention_norm": ("input_layernorm", "C"), "mlp_norm": ("post_attention_layernorm", "C")}
 
 PHI = Family(
     model_type="phi",
@@ -15,7 +14,7 @@ PHI = Family(
     defaults={"hidden_act": "gelu_new", "rms_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "qk_layernorm": False},
     harmless=frozenset({"resid_pdrop", "embd_pdrop"}),
     norm="layer",
-    norms={"attention_norm": ("input_layernorm", _C)},
+    norms={"attention_norm": ("input_layernorm", "C")},
     parallel=True,
     projections=(
         Slot("q", "self_attn.q_proj", "HD", "C", True),
@@ -54,7 +53,7 @@ GPT2 = Family(
     }),
     rotary=False,
     norm="layer",
-    norms={"attention_norm": ("ln_1", _C), "mlp_norm": ("ln_2", _C)},
+    norms={"attention_norm": ("ln_1", "C"), "mlp_norm": ("ln_2", "C")},
     projections=(
         Slot("q", "attn.c_attn", "HD", "C", True, "rows"),
         Slot("k", "attn.c_attn", "KD", "C", True, "rows"),
@@ -145,7 +144,7 @@ FALCON = Family(
     harmless=frozenset({"hidden_dropout", "num_ln_in_parallel_attn"}),
     inner=4,
     norm="layer",
-    norms={"attention_norm": ("input_layernorm", _C)},
+    norms={"attention_norm": ("input_layernorm", "C")},
     parallel=True,
     projections=(
         Slot("q", "self_attention.query_key_value", "HD", "C", "attention_bias", "groups"),
@@ -171,7 +170,7 @@ FALCON_NEW_ONE_NORM = replace(
 FALCON_NEW = replace(
     FALCON_NEW_ONE_NORM,
     when={"new_decoder_architecture": True},
-    norms={"attention_norm": ("ln_attn", _C), "mlp_norm": ("ln_mlp", _C)},
+    norms={"attention_norm": ("ln_attn", "C"), "mlp_norm": ("ln_mlp", "C")},
 )
 
 PLAIN = (

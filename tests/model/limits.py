@@ -72,7 +72,7 @@ def _outcome(folder: Path, mutation: Mutation, attempt: Attempt) -> list[str]:
         return _about(str(error), folder, mutation)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - MemoryError, Hang, the panic of a library in Rust: a crash of any kind
+    except BaseException as error:  # noqa: BLE001  # MemoryError, Hang, the panic of a library in Rust: a crash of any kind
         return [f"{type(error).__name__}: {str(error)[:300]}"]
     return ["loaded"] if mutation.must_fail else faults
 

@@ -175,7 +175,7 @@ def of_weights(name: str) -> Attempt:
         load(folder)
         try:
             theirs = data_of(folder)
-        except Exception as error:  # noqa: BLE001 - whatever it raises
+        except Exception as error:  # noqa: BLE001  # whatever it raises
             return [f"loaded, but safetensors says {error}"]
         ours = {n: (t.dtype, list(t.data.shape), t.data.tobytes()) for n, t in open_tensors(folder).items()}
         faults = [] if ours == theirs else ["safetensors reads something else"]
