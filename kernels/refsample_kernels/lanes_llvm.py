@@ -15,21 +15,25 @@ EXP_TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)  # Taylor
 
 
 class Emit:
-    """Types and small pieces of IR shared by the intrinsics."""
+    """Types and small pieces of IR shared by the intrinsics, for vectors of `width` lanes."""
 
-    def __init__(self, numba: Any, ir: Any) -> None:
-        self.ir, self.numba, self.types = ir, numba, numba.core.types
-        self.vector = ir.VectorType(ir.FloatType(), WIDTH)
-        self.ints = ir.VectorType(ir.IntType(32), WIDTH)
-        self.halves = ir.VectorType(ir.IntType(16), WIDTH)
-        self.mask = ir.VectorType(ir.IntType(1), WIDTH)
-        self.type = lane_type(numba, self.vector, "refsample_lanes")
+    def __init__(self, numba: Any, ir: Any, width: int = WIDTH, name: str = "refsample_lanes") -> None:
+        self.ir, self.numba, self.types, self.width = ir, numba, numba.core.types, width
+        self.vector = ir.VectorType(ir.FloatType(), width)
+        self.ints = ir.VectorType(ir.IntType(32), width)
+        self.halves = ir.VectorType(ir.IntType(16), width)
+        self.type = lane_type(numba, self.vector, name)
+
+    def target(self) -> tuple[Any, ...]:
+        """Triple, processor and its features that code is made for."""
+        cpu: Any = import_module("numba.core.registry").cpu_target
+        return tuple(cpu.target_context.codegen().magic_tuple())
 
     def floats(self, value: float) -> Any:
-        return self.ir.Constant(self.vector, [value] * WIDTH)
+        return self.ir.Constant(self.vector, [value] * self.width)
 
     def integers(self, value: int) -> Any:
-        return self.ir.Constant(self.ints, [value] * WIDTH)
+        return self.ir.Constant(self.ints, [value] * self.width)
 
     def call(self, builder: Any, name: str, result: Any, *args: Any) -> Any:
         """Call the LLVM intrinsic `name`."""
@@ -37,19 +41,19 @@ class Emit:
         return builder.call(self.numba.core.cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     def broadcast(self, builder: Any, scalar: Any) -> Any:
-        kind = self.ir.VectorType(scalar.type, WIDTH)
+        kind = self.ir.VectorType(scalar.type, self.width)
         one = builder.insert_element(self.ir.Constant(kind, self.ir.Undefined), scalar, self.ir.IntType(32)(0))
         return builder.shuffle_vector(one, self.ir.Constant(kind, self.ir.Undefined), self.integers(0))
 
     def below(self, builder: Any, n: Any) -> Any:
         """Mask of the lanes below n (a signed integer of any width)."""
         wide = builder.sext(n, self.ir.IntType(64)) if n.type.width < 64 else n
-        kind = self.ir.VectorType(self.ir.IntType(64), WIDTH)
-        return builder.icmp_signed("<", self.ir.Constant(kind, list(range(WIDTH))), self.broadcast(builder, wide))
+        kind = self.ir.VectorType(self.ir.IntType(64), self.width)
+        return builder.icmp_signed("<", self.ir.Constant(kind, list(range(self.width))), self.broadcast(builder, wide))
 
     def fold(self, builder: Any, v: Any, combine: Any) -> Any:
         """Combine the upper half with the lower until one lane is left."""
-        count = WIDTH
+        count = self.width
         while count > 1:
             count //= 2
             kind = self.ir.VectorType(self.ir.IntType(32), count)
@@ -70,9 +74,9 @@ class Emit:
         wide = builder.zext(raw, self.ints)
         if dtype == self.types.uint16:
             return builder.bitcast(builder.shl(wide, self.integers(16)), self.vector)
-        target = ",".join(str(part) for part in context.codegen().magic_tuple())
+        target = ",".join(str(part) for part in self.target())
         if "+f16c" in target or target.startswith(("aarch64", "arm64")):
-            halves = builder.bitcast(raw, self.ir.VectorType(self.ir.HalfType(), WIDTH))
+            halves = builder.bitcast(raw, self.ir.VectorType(self.ir.HalfType(), self.width))
             return builder.fpext(halves, self.vector)
         # by integers: LLVM would call a function that is not there on processors without the instruction
         sign = builder.shl(builder.and_(wide, self.integers(0x8000)), self.integers(16))
@@ -86,9 +90,9 @@ class Emit:
     def raw_kind(self, dtype: Any) -> tuple[Any, str, int]:
         """(vector type in memory, its name in LLVM, bytes per element); TypeError for a type no kernel holds."""
         if dtype == self.types.float32:
-            return self.vector, "v16f32", 4
+            return self.vector, f"v{self.width}f32", 4
         if dtype in (self.types.uint16, self.types.int16):
-            return self.halves, "v16i16", 2
+            return self.halves, f"v{self.width}i16", 2
         raise TypeError(f"lanes hold float32, uint16 or int16, not {dtype}")
 
 
@@ -115,10 +119,11 @@ def intrinsics(numba: Any) -> dict[str, Any]:
     emit = Emit(numba, import_module("llvmlite.ir"))
     intrinsic = import_module("numba.extending").intrinsic
     wides = import_module("refsample_kernels.wides_llvm").wide_intrinsics(emit, intrinsic)  # it imports this file
-    return {**_memory(emit, intrinsic), **_arithmetic(emit, intrinsic), **_folds(emit, intrinsic), **wides}
+    strips = import_module("refsample_kernels.strips_llvm").strip_intrinsics(emit, intrinsic)
+    return {**memory(emit, intrinsic), **arithmetic(emit, intrinsic), **_folds(emit, intrinsic), **wides, **strips}
 
 
-def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
+def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
     size, void = e.types.intp, e.types.void
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -160,7 +165,7 @@ def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
     def store_part(context: Any, out: Any, i: Any, n: Any, v: Any) -> Any:
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
             where = e.address(c, b, sig.args[0], args[0], args[1], e.vector)
-            name = "llvm.masked.store.v16f32.p0"
+            name = f"llvm.masked.store.v{e.width}f32.p0"
             e.call(b, name, e.ir.VoidType(), args[3], where, e.ir.IntType(32)(4), e.below(b, args[2]))
             return c.get_dummy_value()
 
@@ -169,7 +174,7 @@ def _memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
     return {"spread": spread, "load": load, "load_part": load_part, "store": store, "store_part": store_part}
 
 
-def _arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
+def arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
     one, size = e.type, e.types.intp
 
     def binary(name: str) -> Any:
@@ -181,7 +186,7 @@ def _arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def fma(context: Any, x: Any, y: Any, z: Any) -> Any:
-        return one(one, one, one), lambda c, b, sig, args: e.call(b, "llvm.fma.v16f32", e.vector, *args)
+        return one(one, one, one), lambda c, b, sig, args: e.call(b, f"llvm.fma.v{e.width}f32", e.vector, *args)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def larger(context: Any, x: Any, y: Any) -> Any:
@@ -248,4 +253,31 @@ def _folds(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return e.types.float32(e.type), code
 
-    return {"total": total, "largest": largest}
+    @intrinsic  # type: ignore[untyped-decorator]
+    def four_totals(context: Any, held: Any, i: Any, out: Any, o: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            sums = []
+            for number in range(4):
+                index = b.add(args[1], e.ir.IntType(64)(e.width * number))
+                sums.append(b.load(e.address(c, b, sig.args[0], args[0], index, e.vector)))
+                sums[-1].align = 4
+            made = _four_totals(e, b, sums)
+            b.store(made, e.address(c, b, sig.args[2], args[2], args[3], made.type)).align = 4
+            return c.get_dummy_value()
+
+        return e.types.void(held, e.types.intp, out, e.types.intp), code
+
+    return {"total": total, "four_totals": four_totals, "largest": largest}
+
+
+def _four_totals(e: Emit, b: Any, v: list[Any]) -> Any:
+    """`fold` by adding, of four vectors at once: what stays of two vectors is joined into one, so none is half empty."""
+
+    def joined(x: Any, y: Any, low: list[int], high: list[int]) -> Any:
+        kind = e.ir.VectorType(e.ir.IntType(32), len(low))
+        return b.fadd(*(b.shuffle_vector(x, y, e.ir.Constant(kind, places)) for places in (low, high)))
+
+    eights = [joined(one, one, list(range(8)), list(range(8, 16))) for one in v]
+    pairs = [joined(eights[n], eights[n + 1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]) for n in (0, 2)]
+    twos = joined(pairs[0], pairs[1], [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+    return joined(twos, twos, [0, 4, 2, 6], [1, 5, 3, 7])

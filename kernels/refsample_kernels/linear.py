@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import fma, load, load_part, spread, total, widen
+from refsample_kernels.strips import prefetch
+from refsample_kernels.tiles import HIGH, PANEL, SLAB, SLABS, pack_rows, panel, whole
 
 Floats = NDArray[Any]
-BLOCK = 64  # rows and columns of the piece of `out` that a thread takes at a time; a multiple of 4
+FEW = 8
+"""Up to so many rows go through the weights as they lie, row by row; more are worth packing (see `tiles`)."""
+BLOCK = 64
+"""Columns that a thread takes at a time where rows are few."""
+AHEAD = 1024
+"""Bytes of the weights that are asked of memory before they are needed: what a processor does by itself ends at every
+page."""
 
 
 def define_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
@@ -33,85 +41,75 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
     """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it."""
     rows, width = x.shape
     columns = weight.shape[0]
-    flat_x, flat_w = x.reshape(-1), weight.reshape(-1)
-    across = (columns + BLOCK - 1) // BLOCK
-    for task in prange((rows + BLOCK - 1) // BLOCK * across):
-        top, left = task // across * BLOCK, task % across * BLOCK
-        bottom, right = min(rows, top + BLOCK), min(columns, left + BLOCK)
-        for m in range(left, right - 3, 4):
-            for n in range(top, bottom - 1, 2):
-                _tile_2x4(flat_x, n, flat_w, m, width, out)
-            if bottom % 2:
-                _tile_1x4(flat_x, bottom - 1, flat_w, m, width, out)
-        for m in range(right - right % 4, right):
-            for n in range(top, bottom):
-                out[n, m] = _dot(flat_x, n * width, flat_w, m * width, width)
-        if bias.shape[0]:
-            for n in range(top, bottom):
-                for m in range(left, right):
-                    out[n, m] += bias[m]
+    flat_x, flat_w, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    if rows <= FEW:
+        for turn in prange((columns + BLOCK - 1) // BLOCK):
+            for m in range(turn * BLOCK, min(columns, turn * BLOCK + BLOCK)):
+                for n in range(0, rows - rows % 4, 4):
+                    _four(flat_x, n * width, flat_w, m * width, width, out, n, m)
+                if rows % 4 > 1:
+                    _two(flat_x, (rows - rows % 4) * width, flat_w, m * width, width, out, rows - rows % 4, m)
+                if rows % 2:
+                    out[rows - 1, m] = _one(flat_x, (rows - 1) * width, flat_w, m * width, width)
+                if bias.shape[0]:
+                    for n in range(rows):
+                        out[n, m] += bias[m]
+    else:
+        slabs = (rows + SLAB - 1) // SLAB
+        high = whole((rows + slabs - 1) // slabs, HIGH)  # rows of a slab
+        packed = np.empty(slabs * high * whole(width, 16), np.float32)
+        for n in prange(slabs * high):
+            pack_rows(flat_x, n, rows, width, high, packed)
+        turns = (slabs + SLABS - 1) // SLABS  # of a panel
+        for turn in prange((columns + PANEL - 1) // PANEL * turns):
+            left, first = turn // turns * PANEL, turn % turns * SLABS
+            right, last = min(columns, left + PANEL), min(slabs, first + SLABS)
+            panel(packed, first, last, high, rows, flat_w, left, right, width, flat_out, columns)
+            if bias.shape[0]:
+                for n in range(first * high, min(rows, last * high)):
+                    for m in range(left, right):
+                        out[n, m] += bias[m]
 
 
 @helper
-def _dot(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
+def _one(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
     sums = spread(np.float32(0))
-    for k in range(0, width - 15, 16):
+    for k in range(0, width - 31, 32):
+        prefetch(w, j + k + AHEAD // w.itemsize)
         sums = fma(load(w, j + k), load(x, i + k), sums)
-    rest = width % 16
-    if rest:
-        k = width - rest
-        sums = fma(load_part(w, j + k, rest), load_part(x, i + k, rest), sums)
+        sums = fma(load(w, j + k + 16), load(x, i + k + 16), sums)
+    for k in range(width - width % 32, width, 16):
+        sums = fma(load_part(w, j + k, width - k), load_part(x, i + k, width - k), sums)
     return total(sums)
 
 
 @helper
-def _tile_1x4(x: Floats, n: int, w: NDArray[Any], m: int, width: int, out: Floats) -> None:
-    i, j = n * width, m * width
-    a = b = c = d = spread(np.float32(0))
+def _two(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, n: int, m: int) -> None:
+    a = b = spread(np.float32(0))
     for k in range(0, width - 15, 16):
-        v = load(x, i + k)
-        a = fma(load(w, j + k), v, a)
-        b = fma(load(w, j + width + k), v, b)
-        c = fma(load(w, j + 2 * width + k), v, c)
-        d = fma(load(w, j + 3 * width + k), v, d)
+        prefetch(w, j + k + AHEAD // w.itemsize)
+        v = load(w, j + k)
+        a, b = fma(v, load(x, i + k), a), fma(v, load(x, i + width + k), b)
     rest = width % 16
     if rest:
         k = width - rest
-        v = load_part(x, i + k, rest)
-        a = fma(load_part(w, j + k, rest), v, a)
-        b = fma(load_part(w, j + width + k, rest), v, b)
-        c = fma(load_part(w, j + 2 * width + k, rest), v, c)
-        d = fma(load_part(w, j + 3 * width + k, rest), v, d)
-    out[n, m], out[n, m + 1], out[n, m + 2], out[n, m + 3] = total(a), total(b), total(c), total(d)
+        v = load_part(w, j + k, rest)
+        a, b = fma(v, load_part(x, i + k, rest), a), fma(v, load_part(x, i + width + k, rest), b)
+    out[n, m], out[n + 1, m] = total(a), total(b)
 
 
 @helper
-def _tile_2x4(x: Floats, n: int, w: NDArray[Any], m: int, width: int, out: Floats) -> None:
-    i, j = n * width, m * width
+def _four(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, n: int, m: int) -> None:
     a = b = c = d = spread(np.float32(0))
-    e = f = g = h = spread(np.float32(0))
     for k in range(0, width - 15, 16):
-        v, u = load(x, i + k), load(x, i + width + k)
-        p = load(w, j + k)
-        a, e = fma(p, v, a), fma(p, u, e)
-        p = load(w, j + width + k)
-        b, f = fma(p, v, b), fma(p, u, f)
-        p = load(w, j + 2 * width + k)
-        c, g = fma(p, v, c), fma(p, u, g)
-        p = load(w, j + 3 * width + k)
-        d, h = fma(p, v, d), fma(p, u, h)
+        prefetch(w, j + k + AHEAD // w.itemsize)
+        v = load(w, j + k)
+        a, b = fma(v, load(x, i + k), a), fma(v, load(x, i + width + k), b)
+        c, d = fma(v, load(x, i + 2 * width + k), c), fma(v, load(x, i + 3 * width + k), d)
     rest = width % 16
     if rest:
         k = width - rest
-        v, u = load_part(x, i + k, rest), load_part(x, i + width + k, rest)
-        p = load_part(w, j + k, rest)
-        a, e = fma(p, v, a), fma(p, u, e)
-        p = load_part(w, j + width + k, rest)
-        b, f = fma(p, v, b), fma(p, u, f)
-        p = load_part(w, j + 2 * width + k, rest)
-        c, g = fma(p, v, c), fma(p, u, g)
-        p = load_part(w, j + 3 * width + k, rest)
-        d, h = fma(p, v, d), fma(p, u, h)
-    out[n, m], out[n, m + 1], out[n, m + 2], out[n, m + 3] = total(a), total(b), total(c), total(d)
-    out[n + 1, m], out[n + 1, m + 1] = total(e), total(f)
-    out[n + 1, m + 2], out[n + 1, m + 3] = total(g), total(h)
+        v = load_part(w, j + k, rest)
+        a, b = fma(v, load_part(x, i + k, rest), a), fma(v, load_part(x, i + width + k, rest), b)
+        c, d = fma(v, load_part(x, i + 2 * width + k, rest), c), fma(v, load_part(x, i + 3 * width + k, rest), d)
+    out[n, m], out[n + 1, m], out[n + 2, m], out[n + 3, m] = total(a), total(b), total(c), total(d)

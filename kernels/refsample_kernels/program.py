@@ -32,9 +32,7 @@ that is nearer than DOUBT undecided (`doubt_of`: for a large vocabulary farther)
 
 
 @helper
-def adjust(
-    changed: Floats, bias: Floats, repeats: Ids, counts: Ids, program: Ids, numbers: Floats, rules: Ids
-) -> None:
+def adjust(changed: Floats, bias: Floats, repeats: Ids, counts: Ids, program: Ids, numbers: Floats, rules: Ids) -> None:
     """The steps that change single logits, on changed [K]; the same operations as in `penalties`."""
     tokens = 0
     for j in range(counts.size):

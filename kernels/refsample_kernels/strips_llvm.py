@@ -1,0 +1,36 @@
+"""The operations of `strips` as machine vectors: numba intrinsics that emit LLVM. It knows nothing of kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refsample_kernels.lanes_llvm import Emit, arithmetic, memory
+
+
+def strip_intrinsics(lanes: Emit, intrinsic: Any) -> dict[str, Any]:
+    """name -> intrinsic, for every operation of `strips`; those on vectors are those of `lanes`, less wide."""
+    target = ",".join(str(part) for part in lanes.target())
+    width = 16 if "+avx512f" in target else 4 if target.startswith(("aarch64", "arm64")) else 8
+    e = Emit(lanes.numba, lanes.ir, width, "refsample_strip")
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def strip_width(context: Any) -> Any:
+        return e.types.intp(), lambda c, b, sig, args: e.ir.IntType(64)(width)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def strip_zero(context: Any) -> Any:
+        return e.type(), lambda c, b, sig, args: e.floats(0.0)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(context: Any, held: Any, i: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            where = e.address(c, b, sig.args[0], args[0], args[1], e.ir.IntType(8))
+            number = e.ir.IntType(32)
+            e.call(b, "llvm.prefetch.p0", e.ir.VoidType(), where, number(0), number(3), number(1))
+            return c.get_dummy_value()
+
+        return e.types.void(held, e.types.intp), code
+
+    held, sums = memory(e, intrinsic), arithmetic(e, intrinsic)
+    made = {"strip_load": held["load"], "strip_load_part": held["load_part"], "strip_store": held["store"]}
+    return made | {"strip_fma": sums["fma"], "strip_width": strip_width, "strip_zero": strip_zero, "prefetch": prefetch}
