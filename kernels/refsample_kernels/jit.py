@@ -40,6 +40,8 @@ KERNELS: dict[str, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 
 _HELPERS: dict[FunctionType, Any] = {}  # plain function -> its dispatcher, None until a kernel needs it
 _wanted_threads = 0  # 0: what numba says; its own setting is one per Python thread, ours is for the process
+_alone = False  # whether parallel kernels would have one thread; settled before the first of them runs
+_here = threading.local()  # .threads: what numba was last told in this Python thread; telling it costs microseconds
 
 
 class Kernel(Generic[P, R]):
@@ -51,9 +53,9 @@ class Kernel(Generic[P, R]):
         self.function, self.definition = function, definition
         self.name, self.__doc__ = function.__name__, function.__doc__
         self._parallel, self._small = parallel, small
-        self._run: Callable[P, R] = self._first
-        self._serial: Callable[P, R] | None = None
-        self._many: Callable[P, R] | None = None
+        self._run: Callable[..., R] = self._first
+        self._serial: Callable[..., R] | None = None
+        self._many: Callable[..., R] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._run(*args, **kwargs)
@@ -61,29 +63,42 @@ class Kernel(Generic[P, R]):
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if jit_disabled():
             self._run = self.function
+        elif self._parallel:
+            threads()  # settles `_alone`
+            self._run = self._either if self._small is None else self._smaller(self._small)
         else:
-            self._run = self._choose if self._parallel else self.serial()
+            self._run = self.serial()
         return self._run(*args, **kwargs)
 
-    def serial(self) -> Callable[P, R]:
+    def serial(self) -> Callable[..., R]:
         """The version that stays in the calling thread (numba's dispatcher, so other kernels may call it)."""
         if self._serial is None:
             with LOCK:
                 self._serial = self._serial or _compile(self.function, parallel=False)
         return self._serial
 
-    def _choose(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if (self._small is not None and self._small(*args, **kwargs)) or threads() == 1:
-            return self.serial()(*args, **kwargs)
+    def _smaller(self, small: Callable[..., bool]) -> Callable[..., R]:
+        """What a call does where some are small: hundreds of them make a token, so it is short."""
+        serial, many = self.serial(), self._either
+
+        def run(*args: Any) -> R:
+            return serial(*args) if small(*args) else many(*args)
+
+        return run
+
+    def _either(self, *args: Any) -> R:
+        if _alone:
+            return self.serial()(*args)
         if self._many is None:
             with LOCK:
                 self._many = self._many or _compile(self.function, parallel=True)
-        if _wanted_threads:
+        if _wanted_threads and getattr(_here, "threads", 0) != _wanted_threads:
             _numba().set_num_threads(_wanted_threads)
-        if _layer_is_safe():
-            return self._many(*args, **kwargs)
+            _here.threads = _wanted_threads
+        if _safe_layer or _layer_is_safe():
+            return self._many(*args)
         with LOCK:
-            return self._many(*args, **kwargs)
+            return self._many(*args)
 
 
 def kernel(
@@ -121,16 +136,19 @@ def jit_disabled() -> bool:
 
 def set_threads(count: int) -> None:
     """Use `count` threads in parallel kernels, in the whole process. ValueError beyond what numba was started with."""
-    global _wanted_threads
+    global _wanted_threads, _alone
     most = os.cpu_count() or 1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS)
     if not 1 <= count <= most:
         raise ValueError(f"threads={count}: must be in 1..{most} (NUMBA_NUM_THREADS)")
-    _wanted_threads = count
+    _wanted_threads, _alone = count, count == 1
 
 
 def threads() -> int:
     """How many threads parallel kernels use."""
-    return _wanted_threads or (1 if jit_disabled() else int(_numba().get_num_threads()))
+    global _alone
+    count = _wanted_threads or (1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS))
+    _alone = count == 1
+    return count
 
 
 def source_hash() -> str:
