@@ -13,17 +13,15 @@ library for exponentials, of few tokens, and takes no decision that an error of 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from refsample_kernels import lanes
+from refsample_kernels.store import Lean, cache_at
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,24 +149,6 @@ def threads() -> int:
     return count
 
 
-def source_hash() -> str:
-    """Hash of all kernel sources: numba's cache does not see a change in a function of another file."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache folder; never beside the sources.
-
-    RuntimeError for a user without a home folder.
-    """
-    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    root = Path(given) if given else Path.home() / ".cache"
-    return root / "refsample" / source_hash()
-
-
 _module: Any = None  # numba, once a kernel needs it; asking the import system anew costs more than a small kernel
 
 
@@ -196,34 +176,59 @@ def _layer_is_safe() -> bool:
     return _safe_layer
 
 
-def _compile(function: Callable[..., Any], parallel: bool) -> Any:
-    """numba's dispatcher of `function`, its helpers, kernels and lane operations put in place of the plain ones."""
+def _compile(function: Callable[..., Any], parallel: bool = False, inner: bool = False) -> Any:
+    """numba's dispatcher of `function`; `inner`: only kernels call it, so it needs no entry from Python, nor a file."""
+    assert isinstance(function, FunctionType)
     numba = _numba()
     options = {"nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel}
-    with _cache_at(numba) as cached:
-        return numba.njit(cache=cached, **options)(_linked(function, numba, parallel))
-
-
-def _linked(function: Callable[..., Any], numba: Any, parallel: bool) -> FunctionType:
-    assert isinstance(function, FunctionType)
+    if inner:
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     scope = dict(function.__globals__)
-    for name in _names(function.__code__):
-        value = scope.get(name)
-        if value is prange and name == "prange":
-            scope[name] = numba.prange if parallel else prange
-        elif isinstance(value, Kernel):
-            scope[name] = value.serial()
-        elif isinstance(value, FunctionType) and value in _HELPERS:
-            if _HELPERS[value] is None:
-                _HELPERS[value] = _compile(value, parallel=False)
-            scope[name] = _HELPERS[value]
-        elif isinstance(value, FunctionType) and value in lanes.OPERATIONS:
-            scope[name] = _intrinsics(numba)[value.__name__]
     made = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
     made.__qualname__, made.__module__ = function.__qualname__, function.__module__
     if parallel:  # numba's cache tells functions apart by name and source, not by options
         made.__name__, made.__qualname__ = f"{made.__name__}_parallel", f"{made.__qualname__}_parallel"
-    return made
+
+    def link() -> None:
+        _tell(function.__name__)
+        scope.update(_linked(function, numba, parallel))
+
+    with cache_at(numba) as cached:
+        dispatcher = numba.njit(cache=cached and not inner, **options)(made)
+    dispatcher._cache = Lean(dispatcher._cache, link)
+    return dispatcher
+
+
+def _linked(function: FunctionType, numba: Any, parallel: bool) -> dict[str, Any]:
+    """What a function's names mean when it is compiled: helpers, kernels and lane operations, not the plain ones."""
+    found: dict[str, Any] = {}
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        if value is prange and name == "prange":
+            found[name] = numba.prange if parallel else prange
+        elif isinstance(value, Kernel):
+            found[name] = value.serial()
+        elif isinstance(value, FunctionType) and value in _HELPERS:
+            if _HELPERS[value] is None:
+                _HELPERS[value] = _compile(value, inner=True)
+            found[name] = _HELPERS[value]
+        elif isinstance(value, FunctionType) and value in lanes.OPERATIONS:
+            found[name] = _intrinsics(numba)[value.__name__]
+    return found
+
+
+_told: Callable[[str], None] | None = None
+
+
+def tell(told: Callable[[str], None] | None) -> None:
+    """Call `told(name)` before each function that has to be compiled; it should be quick. None: nobody is told."""
+    global _told
+    _told = told
+
+
+def _tell(name: str) -> None:
+    if _told is not None:
+        _told(name)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -241,21 +246,3 @@ def _intrinsics(numba: Any) -> dict[str, Any]:
         emitter = import_module("refsample_kernels.lanes_llvm")
         _lane_intrinsics.update(emitter.intrinsics(numba))
     return _lane_intrinsics
-
-
-@contextmanager
-def _cache_at(numba: Any) -> Iterator[bool]:
-    """numba's cache folder set to ours while a dispatcher is made; False where no folder can be written."""
-    before, writable = numba.config.CACHE_DIR, False
-    try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home folder
-        pass
-    if writable:
-        numba.config.CACHE_DIR = str(folder)
-    try:
-        yield writable
-    finally:
-        numba.config.CACHE_DIR = before
