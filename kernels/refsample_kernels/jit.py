@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from refsample_kernels import lanes
-from refsample_kernels.store import Lean, cache_at
+from refsample_kernels.store import cache_at, lean, lightly, on_disk
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +74,10 @@ class Kernel(Generic[P, R]):
             with LOCK:
                 self._serial = self._serial or _compile(self.function, parallel=False)
         return self._serial
+
+    def ready(self) -> bool:
+        """Whether the serial version need not be compiled: it was in this process, or lies on disk."""
+        return jit_disabled() or on_disk(self.serial())
 
     def _smaller(self, small: Callable[..., bool]) -> Callable[..., R]:
         """What a call does where some are small: hundreds of them make a token, so it is short."""
@@ -159,7 +163,8 @@ def _numba() -> Any:
     # Read by GNU OpenMP when its first thread starts. Threads that spin while another process has the core make a
     # decode step ten times slower; asleep after a thousand turns they cost nothing that was seen on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    _module = import_module("numba")
+    with LOCK:
+        _module = _module or lightly("numba")
     return _module
 
 
@@ -190,13 +195,12 @@ def _compile(function: Callable[..., Any], parallel: bool = False, inner: bool =
         made.__name__, made.__qualname__ = f"{made.__name__}_parallel", f"{made.__qualname__}_parallel"
 
     def link() -> None:
-        _tell(function.__name__)
+        about_to_compile(function.__name__)
         scope.update(_linked(function, numba, parallel))
 
     with cache_at(numba) as cached:
         dispatcher = numba.njit(cache=cached and not inner, **options)(made)
-    dispatcher._cache = Lean(dispatcher._cache, link)
-    return dispatcher
+    return lean(dispatcher, link)
 
 
 def _linked(function: FunctionType, numba: Any, parallel: bool) -> dict[str, Any]:
@@ -226,7 +230,8 @@ def tell(told: Callable[[str], None] | None) -> None:
     _told = told
 
 
-def _tell(name: str) -> None:
+def about_to_compile(name: str) -> None:
+    """Tell whoever wants to know."""
     if _told is not None:
         _told(name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -56,19 +57,45 @@ def cache_at(numba: Any) -> Iterator[bool]:
         numba.config.CACHE_DIR = before
 
 
-class Lean:
-    """A dispatcher's cache, of which numba asks for machine code before it compiles.
+def lightly(name: str) -> Any:
+    """Import numba without `coverage`, which it would import wherever it is installed and which takes long to load."""
+    idle = "coverage" not in sys.modules
+    if idle:
+        sys.modules["coverage"] = None  # type: ignore[assignment]  # the import system's way of saying: not there
+    try:
+        return import_module(name)
+    finally:
+        if idle:
+            del sys.modules["coverage"]
 
-    Reading needs none of the modules that numba imports for compiling, which take longer than all else of a start. What
-    a kernel calls is put into its globals by `link` when there was nothing to read: machine code holds it already.
-    """
+
+def lean(dispatcher: Any, link: Callable[[], None]) -> Any:
+    """The dispatcher, made to read machine code from disk without the modules that numba imports for compiling: they
+    take longer than all else of a start. When there is nothing to read, `link` is called before it compiles."""
+    dispatcher._cache = _Cache(dispatcher._cache, link)
+    dispatcher._compilation_chain_init_hook = _nothing  # it looks for extensions; before compiling numba does so anyway
+    return dispatcher
+
+
+def on_disk(dispatcher: Any) -> bool:
+    """Whether machine code of a dispatcher, for arguments of whatever types, was made or lies on disk."""
+    name, folder = dispatcher.py_func.__qualname__, dispatcher.stats.cache_path
+    return bool(dispatcher.overloads) or (folder is not None and any(Path(folder).glob(f"*.{name}-*.nbi")))
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Cache:
+    """A dispatcher's cache, of which numba asks for machine code before it compiles."""
 
     def __init__(self, cache: Any, link: Callable[[], None]) -> None:
         self._cache, self._link = cache, link
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """numba's compiled function, or None: then it compiles, and refreshes `target` itself."""
-        initialize = import_module("numba.core.runtime").rtsys.initialize  # memory management, which code does need
+        """numba's compiled function, or None: then numba refreshes `target` and compiles."""
+        initialize = import_module("numba.core.runtime").rtsys.initialize  # memory management, which all code needs
         target.refresh = lambda: initialize(target)
         try:
             found = self._cache.load_overload(signature, target)

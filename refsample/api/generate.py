@@ -22,7 +22,7 @@ from refsample.api.answer import Job, check_time, ready
 from refsample.api.errors import error_body, failure, message_of
 from refsample.api.response import answered
 from refsample.api.site import STOPPING, GoneError, Shared, Site, SiteHandler, json_body, request_id
-from refsample.api.stream import chunks, failed
+from refsample.api.stream import Chunk, chunks, failed
 from refsample.api.wire import dumps
 from refsample.errors import RefsampleError
 from refsample.generation.batch import BatcherClosed
@@ -55,6 +55,11 @@ class Flow(Iterator[TokenEvent]):
         if self._late:
             check_time(self._job)
         raise StopIteration
+
+    @property
+    def more(self) -> bool:
+        """Whether `next` would not have to wait."""
+        return self._ticket.more
 
     def check(self) -> None:
         """Raises GoneError where nobody waits any more."""
@@ -129,20 +134,33 @@ class _EventStream(StreamingResponse):
 
 
 async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:
-    """The frames of a stream. An error after the first byte comes as a last data line: in a chunk where the page's
-    chunks have a place for it, else its body alone, as vLLM does."""
-    answer = chunks(job, flow)
+    """The frames of a stream, those together that are there together. An error after the first byte comes as a last
+    data line: in a chunk where the page's chunks have a place for it, else its body alone, as vLLM does."""
+    answer, frames = chunks(job, flow), list[bytes]()
     try:
-        while (chunk := await to_thread.run_sync(next, answer, None, limiter=site.shared.waiters)) is not None:
-            yield _frame(dumps(chunk))
+        while await to_thread.run_sync(_take, answer, flow, frames, limiter=site.shared.waiters):
+            yield b"".join(frames)
+            frames.clear()
         if "done_missing" not in site.behaviour.flaws:
-            yield _frame(b"[DONE]")
+            frames.append(_frame(b"[DONE]"))
     except RefsampleError as error:
         status, body = error_body(error, site.page)
-        yield _frame(dumps(failed(job, status, message_of(error)) or body))
+        frames.append(_frame(dumps(failed(job, status, message_of(error)) or body)))
     except GoneError:
         status, body = failure("internal", STOPPING, site.page)
-        yield _frame(dumps(failed(job, status, STOPPING) or body))
+        frames.append(_frame(dumps(failed(job, status, STOPPING) or body)))
+    if frames:
+        yield b"".join(frames)
+
+
+def _take(answer: Iterator[Chunk], flow: Flow, frames: list[bytes]) -> bool:
+    """The frame of the next chunk, and of more as long as tokens are there; False at the end. Going to another thread
+    and back costs more than a chunk, so a server that has fallen behind goes less often."""
+    for chunk in answer:
+        frames.append(_frame(dumps(chunk)))
+        if not flow.more:
+            return True
+    return False
 
 
 def _frame(data: bytes) -> bytes:

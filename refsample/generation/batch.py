@@ -54,6 +54,11 @@ class Ticket(Iterator[TokenEvent]):
             raise StopIteration
         raise answer
 
+    @property
+    def more(self) -> bool:
+        """Whether `next` would not have to wait."""
+        return not self._slot.answers.empty()
+
     def close(self) -> None:
         """Stop: no further token is computed. Whoever waits in `next` is let go."""
         self._slot.cancelled = True

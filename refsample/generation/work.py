@@ -231,7 +231,7 @@ class Work:
         if early not in self._choosers:
             self._choosers[early] = self._chooser(self.early if early else self.sampling)
         chooser = self._choosers[early]
-        if chooser is None or rows.dtype != np.float32:
+        if chooser is None or rows.dtype != np.float32 or not quick.pays(len(rows)):
             return [None] * len(choices)
         tallies = []
         for choice in choices:

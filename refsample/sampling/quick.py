@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 
 LARGE = 8192
 """Vocabularies below this are left to the definition: it costs less there than the kernel's first compilation."""
+PATIENCE = 32
+"""So many rows of a process go by the definition before the kernel is compiled for them: short answers never wait."""
 CODES = {
     "logit_bias": codes.BIAS, "repetition": codes.REPETITION, "frequency": codes.FREQUENCY,
     "presence": codes.PRESENCE, "greedy": codes.GREEDY, "temperature": codes.TEMPERATURE,
@@ -189,6 +191,17 @@ def together(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.float32] | None
     first = (start - base.ctypes.data) // step
     found: NDArray[np.float32] = base.reshape(-1, head.shape[1])[first : first + len(rows)]
     return found
+
+
+_left = PATIENCE
+
+
+def pays(rows: int) -> bool:
+    """Whether so many more rows are worth the quick way: the kernel is compiled already, or many have come before."""
+    global _left
+    if _left > 0:
+        _left = 0 if kernels.choose.ready() else _left - rows
+    return _left <= 0
 
 
 class Chooser:
