@@ -77,7 +77,7 @@ class Kernel(Generic[P, R]):
 
     def ready(self) -> bool:
         """Whether the serial version need not be compiled: it was in this process, or lies on disk."""
-        return jit_disabled() or on_disk(self.serial())
+        return not jit_disabled() and on_disk(self.serial())
 
     def _smaller(self, small: Callable[..., bool]) -> Callable[..., R]:
         """What a call does where some are small: hundreds of them make a token, so it is short."""

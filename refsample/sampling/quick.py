@@ -30,7 +30,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 LARGE = 8192
-"""Vocabularies below this are left to the definition: it costs less there than the kernel's first compilation."""
+"""For vocabularies below this the kernel is never compiled, only used where it is: the definition costs little."""
 PATIENCE = 32
 """So many rows of a process go by the definition before the kernel is compiled for them: short answers never wait."""
 CODES = {
@@ -193,14 +193,16 @@ def together(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.float32] | None
     return found
 
 
-_left = PATIENCE
+_left: int | None = None  # rows until the kernel is compiled; None: nobody has looked whether it is already
 
 
-def pays(rows: int) -> bool:
-    """Whether so many more rows are worth the quick way: the kernel is compiled already, or many have come before."""
+def pays(rows: int, size: int) -> bool:
+    """Whether so many more rows [size] are worth the quick way: the kernel is compiled, or many have come before."""
     global _left
-    if _left > 0:
-        _left = 0 if kernels.choose.ready() else _left - rows
+    if _left is None:
+        _left = 0 if kernels.choose.ready() else PATIENCE
+    if _left > 0 and size >= LARGE:
+        _left -= rows
     return _left <= 0
 
 

@@ -171,12 +171,14 @@ def test_rows_side_by_side(cut: dict[str, Any], small: int, monkeypatch: pytest.
 
 
 def test_the_first_rows_do_not_wait_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick, "_left", 5)
+    monkeypatch.setattr(quick, "_left", None)
+    monkeypatch.setattr(quick, "PATIENCE", 5)
     monkeypatch.setattr(type(choose.choose), "ready", lambda kernel: False)
-    assert [quick.pays(2) for _ in range(4)] == [False, False, True, True]
-    monkeypatch.setattr(quick, "_left", 5)
+    assert not quick.pays(9, quick.LARGE - 1)
+    assert [quick.pays(2, quick.LARGE) for _ in range(4)] == [False, False, True, True]
+    monkeypatch.setattr(quick, "_left", None)
     monkeypatch.setattr(type(choose.choose), "ready", lambda kernel: True)
-    assert quick.pays(1)
+    assert quick.pays(1, 2)
 
 
 def test_not_a_number_is_left_to_the_definition() -> None:
