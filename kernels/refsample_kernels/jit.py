@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from refsample_kernels import lanes
-from refsample_kernels.store import cache_at, lean, lightly, on_disk
+from refsample_kernels.store import cache_at, lean, on_disk, without
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,8 +163,8 @@ def _numba() -> Any:
     # Read by GNU OpenMP when its first thread starts. Threads that spin while another process has the core make a
     # decode step ten times slower; asleep after a thousand turns they cost nothing that was seen on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    with LOCK:
-        _module = _module or lightly("numba")
+    with LOCK, without("coverage"):  # numba imports it where it is installed, which takes a tenth of a second
+        _module = _module or import_module("numba")
     return _module
 
 
@@ -200,7 +200,7 @@ def _compile(function: Callable[..., Any], parallel: bool = False, inner: bool =
 
     with cache_at(numba) as cached:
         dispatcher = numba.njit(cache=cached and not inner, **options)(made)
-    return lean(dispatcher, link)
+    return lean(numba, dispatcher, link)
 
 
 def _linked(function: FunctionType, numba: Any, parallel: bool) -> dict[str, Any]:

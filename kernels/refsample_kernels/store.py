@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +56,24 @@ def cache_at(numba: Any) -> Iterator[bool]:
         numba.config.CACHE_DIR = before
 
 
-def lightly(name: str) -> Any:
-    """Import numba without `coverage`, which it would import wherever it is installed and which takes long to load."""
-    idle = "coverage" not in sys.modules
+@contextmanager
+def without(package: str) -> Iterator[None]:
+    """Inside, importing a package that is not imported yet says that it is not there."""
+    idle = package not in sys.modules
     if idle:
-        sys.modules["coverage"] = None  # type: ignore[assignment]  # the import system's way of saying: not there
+        sys.modules[package] = None  # type: ignore[assignment]  # the import system's own way of saying so
     try:
-        return import_module(name)
+        yield
     finally:
         if idle:
-            del sys.modules["coverage"]
+            del sys.modules[package]
 
 
-def lean(dispatcher: Any, link: Callable[[], None]) -> Any:
+def lean(numba: Any, dispatcher: Any, link: Callable[[], None]) -> Any:
     """The dispatcher, made to read machine code from disk without the modules that numba imports for compiling: they
     take longer than all else of a start. When there is nothing to read, `link` is called before it compiles."""
-    dispatcher._cache = _Cache(dispatcher._cache, link)
+    memory = numba.core.runtime.rtsys  # allocation and reference counts, which machine code does need
+    dispatcher._cache = _Cache(dispatcher._cache, memory.initialize, link)
     dispatcher._compilation_chain_init_hook = _nothing  # it looks for extensions; before compiling numba does so anyway
     return dispatcher
 
@@ -90,13 +91,12 @@ def _nothing() -> None:
 class _Cache:
     """A dispatcher's cache, of which numba asks for machine code before it compiles."""
 
-    def __init__(self, cache: Any, link: Callable[[], None]) -> None:
-        self._cache, self._link = cache, link
+    def __init__(self, cache: Any, prepare: Callable[[Any], None], link: Callable[[], None]) -> None:
+        self._cache, self._prepare, self._link = cache, prepare, link
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """numba's compiled function, or None: then numba refreshes `target` and compiles."""
-        initialize = import_module("numba.core.runtime").rtsys.initialize  # memory management, which all code needs
-        target.refresh = lambda: initialize(target)
+        target.refresh = lambda: self._prepare(target)
         try:
             found = self._cache.load_overload(signature, target)
         finally:
