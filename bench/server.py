@@ -66,7 +66,8 @@ def text(read: bytes) -> str:
 
 def measure(url: str, model: str, streams: int, tokens: int, rounds: int) -> dict[str, Any]:
     """Rows of one server: the check, then rounds of one stream and of all, by turns."""
-    asked = [body(number, model, tokens) for number in range(streams)]
+    name = Path(model).name  # as the server calls a folder
+    asked = [body(number, name, tokens) for number in range(streams)]
     alone = [text(together(url, [one])[0][0]) for one in asked]  # it warms the server up as well
     beside = [text(read) for read in together(url, asked)[0]]
     if alone != beside:
@@ -76,7 +77,7 @@ def measure(url: str, model: str, streams: int, tokens: int, rounds: int) -> dic
         one.append(tokens / together(url, [asked[number % streams]])[1])
         many.append(streams * tokens / together(url, asked)[1])
     ratios = [b / a for a, b in zip(one, many, strict=True)]
-    return {"model": Path(model).name, "streams": streams, "tokens": tokens, "rounds": rounds,
+    return {"model": name, "streams": streams, "tokens": tokens, "rounds": rounds,
             "one": round(statistics.median(one), 1), "many": round(statistics.median(many), 1),
             "ratio": round(statistics.median(ratios), 2)}  # fmt: skip
 
