@@ -127,8 +127,12 @@ def room(size: int, extras: int, tops: int) -> tuple[int, int, int]:
     return blocks * (BLOCK + 2), 2 * blocks + 3 * extras + 2 * ranks + ROOM, ranks
 
 
+SMALL = 1 << 20
+"""Logits in all that stay in one thread: a second compilation, which takes many seconds, would gain a millisecond."""
+
+
 def _small(rows: F32, *_: object) -> bool:
-    return len(rows) == 1
+    return len(rows) == 1 or rows.size < SMALL
 
 
 @kernel(define_choose, parallel=True, small=_small)

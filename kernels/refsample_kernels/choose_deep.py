@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.choose import ABOVE, EQUAL, KEPT, TOKEN, define_choose, rank_of
+from refsample_kernels.choose import ABOVE, EQUAL, KEPT, SMALL, TOKEN, define_choose, rank_of
 from refsample_kernels.deep import ROOM, below_min_p, deep_cut, deeper_of
 from refsample_kernels.inverse import NOT_CUT, UNDECIDED, count_kept, draw_all, top_of
 from refsample_kernels.jit import helper, kernel, prange
@@ -40,7 +40,7 @@ def define_choose_deep(
 
 
 def _small(rows: F32, which: Ids, *_: object) -> bool:
-    return len(which) == 1
+    return len(which) == 1 or len(which) * rows.shape[1] < SMALL
 
 
 @kernel(define_choose_deep, parallel=True, small=_small)

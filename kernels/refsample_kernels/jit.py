@@ -13,17 +13,15 @@ library for exponentials, of few tokens, and takes no decision that an error of 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from refsample_kernels import lanes
+from refsample_kernels.store import cache_at, lean, on_disk, without
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +38,8 @@ KERNELS: dict[str, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 
 _HELPERS: dict[FunctionType, Any] = {}  # plain function -> its dispatcher, None until a kernel needs it
 _wanted_threads = 0  # 0: what numba says; its own setting is one per Python thread, ours is for the process
+_alone = False  # whether parallel kernels would have one thread; settled before the first of them runs
+_here = threading.local()  # .threads: what numba was last told in this Python thread; telling it costs microseconds
 
 
 class Kernel(Generic[P, R]):
@@ -51,9 +51,9 @@ class Kernel(Generic[P, R]):
         self.function, self.definition = function, definition
         self.name, self.__doc__ = function.__name__, function.__doc__
         self._parallel, self._small = parallel, small
-        self._run: Callable[P, R] = self._first
-        self._serial: Callable[P, R] | None = None
-        self._many: Callable[P, R] | None = None
+        self._run: Callable[..., R] = self._first
+        self._serial: Callable[..., R] | None = None
+        self._many: Callable[..., R] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._run(*args, **kwargs)
@@ -61,29 +61,46 @@ class Kernel(Generic[P, R]):
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if jit_disabled():
             self._run = self.function
+        elif self._parallel:
+            threads()  # settles `_alone`
+            self._run = self._either if self._small is None else self._smaller(self._small)
         else:
-            self._run = self._choose if self._parallel else self.serial()
+            self._run = self.serial()
         return self._run(*args, **kwargs)
 
-    def serial(self) -> Callable[P, R]:
+    def serial(self) -> Callable[..., R]:
         """The version that stays in the calling thread (numba's dispatcher, so other kernels may call it)."""
         if self._serial is None:
             with LOCK:
                 self._serial = self._serial or _compile(self.function, parallel=False)
         return self._serial
 
-    def _choose(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if (self._small is not None and self._small(*args, **kwargs)) or threads() == 1:
-            return self.serial()(*args, **kwargs)
+    def ready(self) -> bool:
+        """Whether the serial version need not be compiled: it was in this process, or lies on disk."""
+        return not jit_disabled() and on_disk(self.serial())
+
+    def _smaller(self, small: Callable[..., bool]) -> Callable[..., R]:
+        """What a call does where some are small: hundreds of them make a token, so it is short."""
+        serial, many = self.serial(), self._either
+
+        def run(*args: Any) -> R:
+            return serial(*args) if small(*args) else many(*args)
+
+        return run
+
+    def _either(self, *args: Any) -> R:
+        if _alone:
+            return self.serial()(*args)
         if self._many is None:
             with LOCK:
                 self._many = self._many or _compile(self.function, parallel=True)
-        if _wanted_threads:
+        if _wanted_threads and getattr(_here, "threads", 0) != _wanted_threads:
             _numba().set_num_threads(_wanted_threads)
-        if _layer_is_safe():
-            return self._many(*args, **kwargs)
+            _here.threads = _wanted_threads
+        if _safe_layer or _layer_is_safe():
+            return self._many(*args)
         with LOCK:
-            return self._many(*args, **kwargs)
+            return self._many(*args)
 
 
 def kernel(
@@ -121,34 +138,19 @@ def jit_disabled() -> bool:
 
 def set_threads(count: int) -> None:
     """Use `count` threads in parallel kernels, in the whole process. ValueError beyond what numba was started with."""
-    global _wanted_threads
+    global _wanted_threads, _alone
     most = os.cpu_count() or 1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS)
     if not 1 <= count <= most:
         raise ValueError(f"threads={count}: must be in 1..{most} (NUMBA_NUM_THREADS)")
-    _wanted_threads = count
+    _wanted_threads, _alone = count, count == 1
 
 
 def threads() -> int:
     """How many threads parallel kernels use."""
-    return _wanted_threads or (1 if jit_disabled() else int(_numba().get_num_threads()))
-
-
-def source_hash() -> str:
-    """Hash of all kernel sources: numba's cache does not see a change in a function of another file."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache folder; never beside the sources.
-
-    RuntimeError for a user without a home folder.
-    """
-    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    root = Path(given) if given else Path.home() / ".cache"
-    return root / "refsample" / source_hash()
+    global _alone
+    count = _wanted_threads or (1 if jit_disabled() else int(_numba().config.NUMBA_NUM_THREADS))
+    _alone = count == 1
+    return count
 
 
 _module: Any = None  # numba, once a kernel needs it; asking the import system anew costs more than a small kernel
@@ -161,7 +163,8 @@ def _numba() -> Any:
     # Read by GNU OpenMP when its first thread starts. Threads that spin while another process has the core make a
     # decode step ten times slower; asleep after a thousand turns they cost nothing that was seen on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    _module = import_module("numba")
+    with LOCK, without("coverage"):  # numba imports it where it is installed, which takes a tenth of a second
+        _module = _module or import_module("numba")
     return _module
 
 
@@ -178,34 +181,59 @@ def _layer_is_safe() -> bool:
     return _safe_layer
 
 
-def _compile(function: Callable[..., Any], parallel: bool) -> Any:
-    """numba's dispatcher of `function`, its helpers, kernels and lane operations put in place of the plain ones."""
+def _compile(function: Callable[..., Any], parallel: bool = False, inner: bool = False) -> Any:
+    """numba's dispatcher of `function`; `inner`: only kernels call it, so it needs no entry from Python, nor a file."""
+    assert isinstance(function, FunctionType)
     numba = _numba()
     options = {"nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel}
-    with _cache_at(numba) as cached:
-        return numba.njit(cache=cached, **options)(_linked(function, numba, parallel))
-
-
-def _linked(function: Callable[..., Any], numba: Any, parallel: bool) -> FunctionType:
-    assert isinstance(function, FunctionType)
+    if inner:
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     scope = dict(function.__globals__)
-    for name in _names(function.__code__):
-        value = scope.get(name)
-        if value is prange and name == "prange":
-            scope[name] = numba.prange if parallel else prange
-        elif isinstance(value, Kernel):
-            scope[name] = value.serial()
-        elif isinstance(value, FunctionType) and value in _HELPERS:
-            if _HELPERS[value] is None:
-                _HELPERS[value] = _compile(value, parallel=False)
-            scope[name] = _HELPERS[value]
-        elif isinstance(value, FunctionType) and value in lanes.OPERATIONS:
-            scope[name] = _intrinsics(numba)[value.__name__]
     made = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
     made.__qualname__, made.__module__ = function.__qualname__, function.__module__
     if parallel:  # numba's cache tells functions apart by name and source, not by options
         made.__name__, made.__qualname__ = f"{made.__name__}_parallel", f"{made.__qualname__}_parallel"
-    return made
+
+    def link() -> None:
+        about_to_compile(function.__name__)
+        scope.update(_linked(function, numba, parallel))
+
+    with cache_at(numba) as cached:
+        dispatcher = numba.njit(cache=cached and not inner, **options)(made)
+    return lean(numba, dispatcher, link)
+
+
+def _linked(function: FunctionType, numba: Any, parallel: bool) -> dict[str, Any]:
+    """What a function's names mean when it is compiled: helpers, kernels and lane operations, not the plain ones."""
+    found: dict[str, Any] = {}
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        if value is prange and name == "prange":
+            found[name] = numba.prange if parallel else prange
+        elif isinstance(value, Kernel):
+            found[name] = value.serial()
+        elif isinstance(value, FunctionType) and value in _HELPERS:
+            if _HELPERS[value] is None:
+                _HELPERS[value] = _compile(value, inner=True)
+            found[name] = _HELPERS[value]
+        elif isinstance(value, FunctionType) and value in lanes.OPERATIONS:
+            found[name] = _intrinsics(numba)[value.__name__]
+    return found
+
+
+_told: Callable[[str], None] | None = None
+
+
+def tell(told: Callable[[str], None] | None) -> None:
+    """Call `told(name)` before each function that has to be compiled; it should be quick. None: nobody is told."""
+    global _told
+    _told = told
+
+
+def about_to_compile(name: str) -> None:
+    """Tell whoever wants to know."""
+    if _told is not None:
+        _told(name)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -223,21 +251,3 @@ def _intrinsics(numba: Any) -> dict[str, Any]:
         emitter = import_module("refsample_kernels.lanes_llvm")
         _lane_intrinsics.update(emitter.intrinsics(numba))
     return _lane_intrinsics
-
-
-@contextmanager
-def _cache_at(numba: Any) -> Iterator[bool]:
-    """numba's cache folder set to ours while a dispatcher is made; False where no folder can be written."""
-    before, writable = numba.config.CACHE_DIR, False
-    try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home folder
-        pass
-    if writable:
-        numba.config.CACHE_DIR = str(folder)
-    try:
-        yield writable
-    finally:
-        numba.config.CACHE_DIR = before

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refsample import __version__
 from refsample.api.catalog import resolve as resolve_model
@@ -179,7 +179,11 @@ def _marks(model: Model, request: Request, behaviour: Behaviour, prompt: tuple[i
     return find_marks(model.chat_template(behaviour.template), model.tokenizer, prompt)
 
 
-def in_time(job: Job, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
+Event = TypeVar("Event", TokenEvent, TokenEvent | None)
+"""Where None says that the next event is not there yet."""
+
+
+def in_time(job: Job, events: Iterable[Event]) -> Iterator[Event]:
     """The events until the request's own time is over. Then RequestTimeoutError, or an early end where the provider's
     page gives the text so far."""
     for event in events:

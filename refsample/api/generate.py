@@ -19,10 +19,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from refsample.api.answer import Job, check_time, ready
+from refsample.api.bell import Bell, bell_here
 from refsample.api.errors import error_body, failure, message_of
 from refsample.api.response import answered
 from refsample.api.site import STOPPING, GoneError, Shared, Site, SiteHandler, json_body, request_id
-from refsample.api.stream import chunks, failed
+from refsample.api.stream import Chunk, failed, paced
 from refsample.api.wire import dumps
 from refsample.errors import RefsampleError
 from refsample.generation.batch import BatcherClosed
@@ -34,15 +35,18 @@ class Flow(Iterator[TokenEvent]):
     """The events of a job for as long as somebody waits for them; then GoneError, or what the job's own time limit
     asks for."""
 
-    __slots__ = ("_job", "_late", "_left", "_shared", "_ticket")
+    __slots__ = ("_job", "_late", "_left", "_shared", "_ticket", "bell")
 
-    def __init__(self, job: Job, shared: Shared) -> None:
+    def __init__(self, job: Job, shared: Shared, bell: Bell) -> None:
         """Raises BusyError, GoneError."""
+        self.bell = bell
         self._job, self._shared, self._left, self._late = job, shared, False, False
         try:
             self._ticket = shared.batcher.submit(job.events)
         except BatcherClosed:
             raise GoneError from None
+        if job.request.stream:
+            self._ticket.listen(bell.ring)
 
     def __next__(self) -> TokenEvent:
         try:
@@ -55,6 +59,22 @@ class Flow(Iterator[TokenEvent]):
         if self._late:
             check_time(self._job)
         raise StopIteration
+
+    def now(self) -> Iterator[TokenEvent | None]:
+        """The events, and None as long as the next is not there; the bell rings when it may be."""
+        while True:
+            if not self._ticket.more:
+                yield None
+                continue
+            event = next(self, None)
+            if event is None:
+                return
+            yield event
+
+    async def news(self) -> None:
+        """Wait until `now` may have more than None."""
+        if not self._ticket.more:  # it may have come while the last frames were sent
+            await self.bell.heard()
 
     def check(self) -> None:
         """Raises GoneError where nobody waits any more."""
@@ -98,7 +118,7 @@ def generating(endpoint: EndpointSpec) -> SiteHandler:
 
     async def generate(site: Site, request: Request) -> Response:
         body = await json_body(site, request)
-        job, flow = await run_in_threadpool(_begin, site, endpoint, body)
+        job, flow = await run_in_threadpool(_begin, site, endpoint, body, bell_here(site.shared.bells))
         if job.request.stream:
             return _EventStream(site, job, flow)
         with flow.watched(request.receive):
@@ -108,10 +128,10 @@ def generating(endpoint: EndpointSpec) -> SiteHandler:
     return generate
 
 
-def _begin(site: Site, endpoint: EndpointSpec, body: Any) -> tuple[Job, Flow]:
+def _begin(site: Site, endpoint: EndpointSpec, body: Any, bell: Bell) -> tuple[Job, Flow]:
     """Everything that can refuse a request. Runs in a worker thread: long prompts take time to encode."""
     job = ready(site.shared.models, body, site.page, endpoint, site.behaviour, strict=site.strict)
-    flow = Flow(job, site.shared)
+    flow = Flow(job, site.shared, bell)
     return replace(job, wanted=flow.check), flow
 
 
@@ -129,20 +149,37 @@ class _EventStream(StreamingResponse):
 
 
 async def _frames(site: Site, job: Job, flow: Flow) -> AsyncIterator[bytes]:
-    """The frames of a stream. An error after the first byte comes as a last data line: in a chunk where the page's
-    chunks have a place for it, else its body alone, as vLLM does."""
-    answer = chunks(job, flow)
+    """The frames of a stream, those together that are there together. An error after the first byte comes as a last
+    data line: in a chunk where the page's chunks have a place for it, else its body alone, as vLLM does."""
+    answer, frames = paced(job, flow.now()), list[bytes]()
     try:
-        while (chunk := await to_thread.run_sync(next, answer, None, limiter=site.shared.waiters)) is not None:
-            yield _frame(dumps(chunk))
+        # What stands before the first token may have to be computed, an echo's logprobs.
+        going = await to_thread.run_sync(_take, answer, frames, limiter=site.shared.waiters)
+        while going:
+            if frames:
+                yield b"".join(frames)
+                frames.clear()
+            await flow.news()
+            going = _take(answer, frames)
         if "done_missing" not in site.behaviour.flaws:
-            yield _frame(b"[DONE]")
+            frames.append(_frame(b"[DONE]"))
     except RefsampleError as error:
         status, body = error_body(error, site.page)
-        yield _frame(dumps(failed(job, status, message_of(error)) or body))
+        frames.append(_frame(dumps(failed(job, status, message_of(error)) or body)))
     except GoneError:
         status, body = failure("internal", STOPPING, site.page)
-        yield _frame(dumps(failed(job, status, STOPPING) or body))
+        frames.append(_frame(dumps(failed(job, status, STOPPING) or body)))
+    if frames:
+        yield b"".join(frames)
+
+
+def _take(answer: Iterator[Chunk | None], frames: list[bytes]) -> bool:
+    """Put the frames of all chunks that are there into a list; False at the end of the answer."""
+    for chunk in answer:
+        if chunk is None:
+            return True
+        frames.append(_frame(dumps(chunk)))
+    return False
 
 
 def _frame(data: bytes) -> bytes:

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from refsample.api import keys
+from refsample.api.bell import Bells
 from refsample.api.errors import error_body, failure, kind_of
 from refsample.api.wire import dumps, loads
 from refsample.errors import BusyError, ParameterError, RefsampleError
@@ -63,8 +64,10 @@ class Shared:
     created: int
     batcher: Batcher
     closing: threading.Event = field(default_factory=threading.Event)
+    bells: Bells = field(default_factory=Bells, repr=False)
+    """What wakes the streams of an event loop."""
     waiters: CapacityLimiter = field(init=False)
-    """Threads that wait for tokens: one for each request that the batcher may hold."""
+    """Threads that wait for whole answers: one for each request that the batcher may hold."""
     masked: Callable[[str], str] = field(init=False, repr=False)
     """A line for a log, or an error, with the server's own key left out."""
 

@@ -52,12 +52,20 @@ def stream(
 
 def chunks(job: Job, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
     """The chunks that a job's events make. Only the first carries the key `refsample`."""
+    return (chunk for chunk in paced(job, events) if chunk is not None)
+
+
+def paced(job: Job, events: Iterable[TokenEvent | None]) -> Iterator[Chunk | None]:
+    """The same, of events that say None where the next is not there yet, and so do the chunks."""
     request, tally, chunk = job.request, Tally(job), _chunks_of(job)
     prompts = of_prompts(job)
     once: dict[str, Any] = {**prompts[0]} if len(prompts) == 1 else {}
     parts = _Parts(job, prompts)
     own: Chunk = {"refsample": replay(job)}
     for part in parts.of(tally.counted(in_time(job, events))):
+        if part is None:
+            yield None
+            continue
         yield {**chunk(choices=[part], **once), **own}
         own, once = {}, {}
     if request.include_usage:
@@ -105,7 +113,7 @@ class _Parts:
         choices = range(len(job.prompts) * self._n)
         self._open = {index: _Line(Voice(job), prompts[index // self._n]) for index in choices}
 
-    def of(self, events: Iterable[TokenEvent]) -> Iterator[Chunk]:
+    def of(self, events: Iterable[TokenEvent | None]) -> Iterator[Chunk | None]:
         if self._chat and "role_chunk_missing" not in self._job.behaviour.flaws:
             for index in self._open:
                 yield self._part(index, {"role": "assistant", "content": "", "refusal": None})
@@ -114,6 +122,9 @@ class _Parts:
             text, rows = echoed[index // self._n]
             yield self._part(index, {"content": text}, rows)
         for event in events:
+            if event is None:
+                yield None
+                continue
             index = event.prompt_index * self._n + event.choice
             yield from self._said(index, event)
             if event.finish_reason is not None:

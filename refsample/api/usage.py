@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from refsample.api.answer import Job
-from refsample.generation.sequence import TokenEvent
+from refsample.api.answer import Event, Job
 from refsample.text.reasoning import thought_tokens
 
 
@@ -21,10 +20,13 @@ class Tally:
         self._texts: dict[tuple[int, int], list[str]] = {}
         """Of models that think aloud: the text of each token, by prompt and choice."""
 
-    def counted(self, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
-        """The same events."""
+    def counted(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The same events. None, where the next is not there yet, passes through."""
         flaws, ends = self._job.behaviour.flaws, self._job.model.tokenizer.eos_token_ids
         for event in events:
+            if event is None:
+                yield event
+                continue
             first = event.prompt_index == event.choice == 0
             ended = event.finish_reason == "stop" and event.stop_reason is None and event.token_id in ends
             uncounted = ("eos_not_counted" in flaws and ended) or ("usage_first_choice" in flaws and not first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +27,8 @@ RESERVED: Mapping[str, str] = {
 
 
 RULES = "semantics."
+MOMENT = 0.5
+"""Seconds of compiling that nobody has to be told about."""
 
 
 adapter_option = click.option("--lora", metavar="NAME|PATH|ID",
@@ -125,6 +128,7 @@ def open_model(name: str, threads: int | None = None, lora: str | None = None) -
     from refsample.generation.load import load
 
     set_threads(threads)
+    say_compiling()
     return load(name, adapter=lora)
 
 
@@ -184,6 +188,25 @@ def base_of(entry: str, source: str, bases: Mapping[str, Model]) -> Model:
                 "base: write NAME@BASE=PATH")  # fmt: skip
         raise ParameterError("--lora", entry, rule, "the command line")
     return bases[said]
+
+
+def say_compiling() -> None:
+    """One line on stderr when kernels have to be compiled and it takes longer than a moment; none with --json."""
+    from refsample_kernels import jit
+
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        return
+    start = 0.0
+
+    def told(_: str) -> None:
+        nonlocal start
+        start = start or time.monotonic()
+        if time.monotonic() - start > MOMENT:
+            jit.tell(None)
+            note("compiling kernels for this processor; they are kept, so only the first run waits")
+
+    jit.tell(told)
 
 
 def set_threads(threads: int | None) -> None:

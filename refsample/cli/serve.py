@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from refsample.cli.options import named, overlay_option, put_adapters, say_defaults, set_threads
+from refsample.cli.options import named, overlay_option, put_adapters, say_compiling, say_defaults, set_threads
 from refsample.cli.terminal import note
 from refsample.errors import ParameterError
 
@@ -71,6 +71,7 @@ def serve(
     for spec, name in unseen(served.values(), faults):
         note(f"nothing on the page of {spec} shows {name}: it is served, and verify cannot see it")
     set_threads(threads)
+    say_compiling()
     models = open_models(names or ("tiny",), adapters, prefix_cache << 20)
     if overlay:
         say_defaults(models.values())

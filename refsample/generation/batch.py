@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 
 from refsample.errors import BusyError
@@ -24,7 +24,7 @@ class BatcherClosed(Exception):
 class _Slot:
     """The batcher's side of a request."""
 
-    __slots__ = ("answers", "cancelled", "failed", "work")
+    __slots__ = ("answers", "cancelled", "failed", "ring", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -33,6 +33,8 @@ class _Slot:
         self.failed = False
         self.answers: SimpleQueue[TokenEvent | BaseException | None] = SimpleQueue()
         """Events, then what went wrong or None."""
+        self.ring: Callable[[], None] | None = None
+        """Called after answers were put; those of several requests that are equal are called once for all."""
 
 
 class Ticket(Iterator[TokenEvent]):
@@ -54,10 +56,20 @@ class Ticket(Iterator[TokenEvent]):
             raise StopIteration
         raise answer
 
+    @property
+    def more(self) -> bool:
+        """Whether `next` would not have to wait."""
+        return not self._slot.answers.empty()
+
     def close(self) -> None:
         """Stop: no further token is computed. Whoever waits in `next` is let go."""
         self._slot.cancelled = True
         self._slot.answers.put(None)
+        _ring((self._slot,))
+
+    def listen(self, ring: Callable[[], None]) -> None:
+        """Call `ring`, from whatever thread, whenever `more` may have come true; it has to be quick."""
+        self._slot.ring = ring
 
     def __del__(self) -> None:
         self._slot.cancelled = True
@@ -125,9 +137,11 @@ class Batcher:
             end = sys.exc_info()[1] or BatcherClosed("the batcher was closed while the request was under way")
             with self._changed:
                 self._thread = None  # a fault of ours fails what is under way; the next request begins anew
-                for slot in (*self._running, *self._waiting):
+                left = (*self._running, *self._waiting)
+                for slot in left:
                     slot.answers.put(end)
                 self._running, self._waiting = [], deque()
+            _ring(left)
 
     def _loop(self) -> None:
         while True:
@@ -138,9 +152,11 @@ class Batcher:
                 started = self._admit()
             for slot in started:
                 _fill(slot, slot.work.start())
+            _ring(started)
             self._step()
             with self._changed:
-                self._running = [slot for slot in self._running if _goes_on(slot)]
+                told, self._running = self._running, [slot for slot in self._running if _goes_on(slot)]
+            _ring(told)
 
     def _admit(self) -> list[_Slot]:
         """Requests whose turn has come, in the order in which they came."""
@@ -184,6 +200,12 @@ def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:
     except Exception as error:  # noqa: BLE001  # nothing is swallowed: the request's own thread raises it again
         slot.failed = True
         slot.answers.put(error)
+
+
+def _ring(slots: Iterable[_Slot]) -> None:
+    for ring in {slot.ring for slot in slots}:
+        if ring is not None:
+            ring()
 
 
 def _goes_on(slot: _Slot) -> bool:

@@ -231,7 +231,7 @@ class Work:
         if early not in self._choosers:
             self._choosers[early] = self._chooser(self.early if early else self.sampling)
         chooser = self._choosers[early]
-        if chooser is None or rows.dtype != np.float32:
+        if chooser is None or rows.dtype != np.float32 or not quick.pays(*rows.shape):
             return [None] * len(choices)
         tallies = []
         for choice in choices:
@@ -242,8 +242,7 @@ class Work:
         return chooser.choose(rows, us, tallies)
 
     def _chooser(self, sampling: SamplingParams) -> Chooser | None:
-        small = self._model.config.vocab_size < quick.LARGE
-        if small or self._constraint is not None or self.params.steps:
+        if self._constraint is not None or self.params.steps:
             return None
         ranked = 0 if self.params.ranked else -1
         made = program(sampling, self.semantics, ranked if self.params.logprobs is None else self.params.logprobs)

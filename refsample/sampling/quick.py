@@ -30,7 +30,9 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 LARGE = 8192
-"""Vocabularies below this are left to the definition: it costs less there than the kernel's first compilation."""
+"""For vocabularies below this the kernel is never compiled, only used where it is: the definition costs little."""
+PATIENCE = 32
+"""So many rows of a process go by the definition before the kernel is compiled for them: short answers never wait."""
 CODES = {
     "logit_bias": codes.BIAS, "repetition": codes.REPETITION, "frequency": codes.FREQUENCY,
     "presence": codes.PRESENCE, "greedy": codes.GREEDY, "temperature": codes.TEMPERATURE,
@@ -189,6 +191,19 @@ def together(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.float32] | None
     first = (start - base.ctypes.data) // step
     found: NDArray[np.float32] = base.reshape(-1, head.shape[1])[first : first + len(rows)]
     return found
+
+
+_left: int | None = None  # rows until the kernel is compiled; None: nobody has looked whether it is already
+
+
+def pays(rows: int, size: int) -> bool:
+    """Whether so many more rows [size] are worth the quick way: the kernel is compiled, or many have come before."""
+    global _left
+    if _left is None:
+        _left = 0 if kernels.choose.ready() else PATIENCE
+    if _left > 0 and size >= LARGE:
+        _left -= rows
+    return _left <= 0
 
 
 class Chooser:

@@ -176,7 +176,7 @@ def test_an_error_inside_a_stream_is_its_last_line(model: Model, monkeypatch: py
 
     app = create_app({"tiny": model})
     with LocalServer(app) as url, httpx2.Client(base_url=url) as client:
-        monkeypatch.setattr("refsample.api.generate.chunks", lambda job, events_: events())
+        monkeypatch.setattr("refsample.api.generate.paced", lambda job, events_: events())
         (line,) = frames(client, "/v1/completions", {**ONCE, "stream": True})
     schemas.check(json.loads(line), schemas.ERROR)
 

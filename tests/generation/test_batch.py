@@ -14,7 +14,7 @@ import pytest
 
 import refsample
 from refsample.errors import BusyError, ParameterError
-from refsample.generation.batch import Batcher, BatcherClosed
+from refsample.generation.batch import Batcher, BatcherClosed, Ticket
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.model import Model
@@ -209,3 +209,31 @@ def test_a_crash_reaches_whoever_waits_and_is_not_the_end(monkeypatch: pytest.Mo
             list(batcher.submit(events(model, 1)))
     assert by_choice(list(batcher.submit(events(model, 4)))) == by_choice(list(events(model, 4)))
     batcher.close()
+
+
+def test_who_listens_is_called_once_for_all(model: Model, batcher: Batcher) -> None:
+    """After each step those of all requests that are equal are called once; `more` is true at the end."""
+    calls: list[tuple[int, int]] = []
+    tickets: list[Ticket] = []
+
+    def ring() -> None:
+        calls.append(batcher.load)
+
+    step, gate = batcher._step, threading.Event()
+
+    def gated() -> None:
+        gate.wait(60)
+        step()
+        calls.append((-1, -1))
+
+    batcher._step = gated  # type: ignore[method-assign]
+    for number in (1, 2, 4):
+        tickets.append(batcher.submit(events(model, number)))
+        tickets[-1].listen(ring)
+    gate.set()
+    until(lambda: batcher.load == (0, 0) and calls[-1] == (0, 0))
+    assert all(ticket.more for ticket in tickets)
+    steps = [place for place, call in enumerate(calls) if call == (-1, -1)]
+    assert all(calls[place + 1] != (-1, -1) for place in steps)
+    assert len(calls) <= 2 * len(steps) + len(tickets)
+    assert [by_choice(list(t)) for t in tickets] == [by_choice(list(events(model, n))) for n in (1, 2, 4)]

@@ -370,7 +370,7 @@ def test_the_quick_way_is_the_definition(model: Model, more: dict[str, Any], mon
     ]  # fmt: skip
     for variant in variants:
         found = []
-        for large in (0, 1 << 30):
-            monkeypatch.setattr(quick, "LARGE", large)
+        for rows in (0, 1 << 30):
+            monkeypatch.setattr(quick, "_left", rows)
             found.append(run(model, [PROMPT, (7, 8, 9)], **asked, **variant))
         assert found[0] == found[1]

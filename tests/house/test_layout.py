@@ -17,7 +17,10 @@ PUBLIC = ("OwnStep", "SamplingParams", "chat", "complete", "distribution", "load
           "verify")  # fmt: skip
 # The entry point of the installed command is `refsample.cli:main`, so this one `__init__` defines it.
 INITS_WITH_CODE = {"refsample/__init__.py", "refsample/cli/__init__.py", "refsample/tiny/__init__.py"}
-HEAVY = ("numba", "llvmlite", "numpy", "torch", "tokenizers", "jinja2", "starlette", "uvicorn", "httpx2", "click")
+HEAVY = (
+    "numba", "llvmlite", "numpy", "safetensors", "torch", "tokenizers", "jinja2", "starlette", "uvicorn", "httpx2",
+    "click",
+)  # fmt: skip
 TEXT_SUFFIXES = {".py", ".toml", ".md", ".json", ".jinja", ".txt", ".cfg", ".yml", ".yaml", ""}
 # Paths of somebody's machine; written in pieces so that this file does not find itself.
 MACHINE_PATHS = re.compile("|".join("/" + place for place in ("work/", "root/", r"home/\w", r"Users/\w", "tmp/team")))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import refsample_kernels
-from refsample_kernels import jit
+from refsample_kernels import jit, store
 from refsample_kernels.linear import linear
 
 FOLDER = Path(refsample_kernels.__file__).parent
@@ -89,7 +89,7 @@ def test_compiled_code_goes_to_the_named_folder_and_numba_keeps_its_own_setting(
     code = RUN + "import numba; print(repr(numba.config.CACHE_DIR))"
     done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.splitlines() == ["[[28.0, 28.0, 28.0]] True", repr(str(tmp_path))], done.stderr
-    folder = tmp_path / "refsample" / jit.source_hash()
+    folder = tmp_path / "refsample" / store.source_hash()
     assert list(folder.rglob("*.nbi")), "an index file of numba's cache"
 
 
@@ -243,8 +243,8 @@ def test_wrong_thread_counts_are_refused(count: int) -> None:
 def test_the_cache_folder_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert jit.cache_folder() == tmp_path / "refsample" / jit.source_hash()
-    first = jit.source_hash()
+    assert store.cache_folder() == tmp_path / "refsample" / store.source_hash()
+    first = store.source_hash()
     real = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: real(self) + (b"#" if self.name == "linear.py" else b""))
-    assert jit.source_hash() != first
+    assert store.source_hash() != first

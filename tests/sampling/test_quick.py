@@ -20,6 +20,7 @@ from refsample.sampling.pipeline import decide, draw
 from refsample.sampling.semantics import resolve
 from refsample.spec.load import engines
 from refsample.spec.types import Semantics
+from refsample_kernels import choose, choose_deep
 from refsample_kernels.jit import jit_disabled
 
 F32 = NDArray[np.float32]
@@ -151,11 +152,15 @@ def test_it_seldom_asks(kind: str, settings: dict[str, Any]) -> None:
     assert said >= (0.9 * runs if kind not in ("tiny", "huge", "holes") else 0.0) and said <= runs
 
 
-def test_rows_side_by_side() -> None:
+@pytest.mark.parametrize("small", [0, 1 << 20], ids=["threads", "one thread"])
+@pytest.mark.parametrize("cut", [{"top_k": 20}, {"top_p": 0.99}], ids=["choose", "choose_deep"])
+def test_rows_side_by_side(cut: dict[str, Any], small: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """R rows at once are R rows one by one, also where their histories differ in length."""
+    for module in (choose, choose_deep):
+        monkeypatch.setattr(module, "SMALL", small)
     rng = np.random.default_rng(3)
     rows = np.stack([shaped("normal", 300, rng) for _ in range(9)])
-    params = SamplingParams(temperature=0.9, top_k=20, repetition_penalty=1.3)
+    params = SamplingParams(temperature=0.9, repetition_penalty=1.3, **cut)
     program = quick.program(params, resolve("reference"), 5)
     assert program is not None
     tallies = [quick.Tally(program, rng.integers(300, size=7 * r).tolist()) for r in range(9)]
@@ -163,6 +168,17 @@ def test_rows_side_by_side() -> None:
     together: Sequence[Any] = quick.Chooser(program).choose(rows, us, tallies)
     alone = [quick.Chooser(program).choose(rows[r : r + 1], us[r : r + 1], [tallies[r]])[0] for r in range(9)]
     assert together == alone and None not in together
+
+
+def test_the_first_rows_do_not_wait_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "_left", None)
+    monkeypatch.setattr(quick, "PATIENCE", 5)
+    monkeypatch.setattr(type(choose.choose), "ready", lambda kernel: False)
+    assert not quick.pays(9, quick.LARGE - 1)
+    assert [quick.pays(2, quick.LARGE) for _ in range(4)] == [False, False, True, True]
+    monkeypatch.setattr(quick, "_left", None)
+    monkeypatch.setattr(type(choose.choose), "ready", lambda kernel: True)
+    assert quick.pays(1, 2)
 
 
 def test_not_a_number_is_left_to_the_definition() -> None:
