@@ -117,15 +117,17 @@ def check_unicode(text: str, name: str) -> None:
         raise ParameterError(name, text, "must be UTF-8", "the command line") from None
 
 
-def open_model(name: str, threads: int | None = None, lora: str | None = None) -> Model:
-    """The model, with an adapter over it if one is named, and the kernels set to so many threads.
+def open_model(
+    name: str, threads: int | None = None, lora: str | None = None, stream_layers: bool = False
+) -> Model:
+    """The model, with an adapter over it if one is named, and the kernels set to so many threads; see `load`.
 
     Raises ModelError, UnknownModelError, ParameterError.
     """
     from refsample.generation.load import load
 
     set_threads(threads)
-    return load(name, adapter=lora)
+    return load(name, adapter=lora, stream_layers=stream_layers)
 
 
 def say_defaults(models: Iterable[Model]) -> None:
