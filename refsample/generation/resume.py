@@ -93,12 +93,10 @@ class Kept:
             part.replace(path)
             _sync(self.folder)
         except OSError as error:
-            part.unlink(missing_ok=True)
             rule = f"layer {layers} of {of} cannot be written: {error.strerror}; what was kept before is still there"
             raise self._wrong(rule) from None
-        except BaseException:
+        finally:
             part.unlink(missing_ok=True)
-            raise
 
     def remove(self) -> None:
         """Take the state away, and the folder where nothing else is in it."""

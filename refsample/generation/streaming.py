@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ class Streamed:
     def rows(self, wave: int) -> Iterator[Rows]:
         """The wanted rows of a wave's stems, those of a stem in order of position. CorruptFileError, ParameterError."""
         x = self._through_layers(wave)
+        self._tell(wave, len(self.layers), 0.0)
         begin = 0
         for level in _forest(self.transformer, self.waves[wave]):
             most, wanted = logits_at_once(self.transformer), ((s, s.first, s.stop) for s in level)
@@ -108,22 +110,24 @@ class Streamed:
         if x is None:
             x = np.empty(shape, run.arithmetic.dtype)  # [N, C]
         saved, cost = time.monotonic(), 0.0
-        for number, layer in self.layers.one_by_one(done):
-            self._read += self.layers.size(number)
-            begin = 0
-            for batch in _batches(run, self.waves[wave]):
-                rows = slice(begin, begin + _size(batch))
-                x[rows] = _block(run, layer, number, batch, x[rows])
-                begin = rows.stop
-                self._tell(wave, number, _size(batch) * self._layer_work(number))
-            last = number + 1 == count
-            if last:
-                x = x[_all_wanted(run, self.waves[wave])]
-            now = time.monotonic()
-            if self.kept is not None and (last or cost <= _SHARE * (now - saved)):
-                self.kept.save(wave, number + 1, count, x)
-                saved = time.monotonic()
-                cost = saved - now
+        with closing(self.layers.one_by_one(done)) as layers:
+            for number, layer in layers:
+                self._read += self.layers.size(number)
+                self._tell(wave, number, 0.0)
+                begin = 0
+                for batch in _batches(run, self.waves[wave]):
+                    rows = slice(begin, begin + _size(batch))
+                    x[rows] = _block(run, layer, number, batch, x[rows])
+                    begin = rows.stop
+                    self._tell(wave, number, _size(batch) * self._layer_work(number))
+                last = number + 1 == count
+                if last:
+                    x = x[_all_wanted(run, self.waves[wave])]
+                now = time.monotonic()
+                if self.kept is not None and (last or cost <= _SHARE * (now - saved)):
+                    self.kept.save(wave, number + 1, count, x)
+                    saved = time.monotonic()
+                    cost = saved - now
         return x
 
     def _tell(self, wave: int, layer: int, work: float) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -59,7 +59,7 @@ class Shelf(Sequence[Layer]):
         """Bytes of a layer on disk."""
         return sum(tensor.data.nbytes for tensor in self.tensors[number])
 
-    def one_by_one(self, first: int = 0) -> Iterator[tuple[int, Layer]]:
+    def one_by_one(self, first: int = 0) -> Generator[tuple[int, Layer]]:
         """(number, layer) from `first` on, each read before it comes and let go after. CorruptFileError."""
         stopped = Event()
         with ThreadPoolExecutor(1, "refsample-reads-ahead") as reader:
