@@ -271,7 +271,7 @@ def _folds(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
 
 def _four_totals(e: Emit, b: Any, v: list[Any]) -> Any:
-    """`fold` by adding, of four vectors at once: what stays of two vectors is joined into one, so none is half empty."""
+    """`fold` by adding, of four vectors at once: what stays of two is joined into one, so that none is half empty."""
 
     def joined(x: Any, y: Any, low: list[int], high: list[int]) -> Any:
         kind = e.ir.VectorType(e.ir.IntType(32), len(low))

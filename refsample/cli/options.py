@@ -120,8 +120,10 @@ def check_unicode(text: str, name: str) -> None:
         raise ParameterError(name, text, "must be UTF-8", "the command line") from None
 
 
-def open_model(name: str, threads: int | None = None, lora: str | None = None) -> Model:
-    """The model, with an adapter over it if one is named, and the kernels set to so many threads.
+def open_model(
+    name: str, threads: int | None = None, lora: str | None = None, stream_layers: bool = False
+) -> Model:
+    """The model, with an adapter over it if one is named, and the kernels set to so many threads; see `load`.
 
     Raises ModelError, UnknownModelError, ParameterError.
     """
@@ -129,7 +131,7 @@ def open_model(name: str, threads: int | None = None, lora: str | None = None) -
 
     set_threads(threads)
     say_compiling()
-    return load(name, adapter=lora)
+    return load(name, adapter=lora, stream_layers=stream_layers)
 
 
 def say_defaults(models: Iterable[Model]) -> None:

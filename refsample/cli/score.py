@@ -13,6 +13,7 @@ import click
 
 from refsample.checks import known_names
 from refsample.cli.options import adapter_option, body_from, check_unicode, open_model, split_rules, text_from
+from refsample.cli.streaming import hint, watching
 from refsample.cli.terminal import show
 from refsample.cli.transcripts import read_lines
 from refsample.render import Token, ansi, columns, visible, wants_colour
@@ -39,11 +40,16 @@ LONG = 500
 @click.option("--engine", default="reference", show_default=True, metavar="NAME", help="Whose sampling rules.")
 @click.option("--top", type=click.IntRange(0), default=0, metavar="N", help="List the N best tokens of each place too.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the kernels; never changes an answer.")
+@click.option("--stream-layers", is_flag=True,
+              help="For a model larger than memory: each layer is read from disk once for all transcripts.")
+@click.option("--resume", metavar="DIR",
+              help="With --stream-layers: keep what is done in this folder, and go on from there after a stop.")
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object, with --file one a line; a token outside the support has logprob null.")
 def score(
     prompt: str | None, completion: str | None, source: str | None, model_name: str, lora: str | None,
-    settings: tuple[str, ...], engine: str, top: int, threads: int | None, as_json: bool,
+    settings: tuple[str, ...], engine: str, top: int, threads: int | None, stream_layers: bool, resume: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Score COMPLETION after PROMPT token by token: raw and processed logprob, rank, entropy, whether it could be drawn
     at all. An empty PROMPT scores a whole text from its second token on.
@@ -51,6 +57,7 @@ def score(
     \b
     refsample score "Once upon a time" " there was a girl" -o top_p=0.9 --top 3
     refsample score --file transcripts.jsonl --json
+    refsample score --file transcripts.jsonl --model ./large --stream-layers --resume state
     """
     from refsample.generation.scoring import transcript
     from refsample.sampling.params import SamplingParams
@@ -60,6 +67,8 @@ def score(
         raise click.UsageError("--file stands instead of PROMPT and COMPLETION")
     if source is None and completion is None:
         raise click.UsageError(f"Missing argument '{'PROMPT' if prompt is None else 'COMPLETION'}', or --file")
+    if resume is not None and not stream_layers:
+        raise click.UsageError("--resume goes with --stream-layers")
     given = body_from(settings)
     semantics = resolve(engine, split_rules(given))
     known_names(given, SamplingParams.__slots__, "score")
@@ -68,16 +77,25 @@ def score(
     sampling = SamplingParams(**given)  # type: ignore[arg-type]  # checked at construction
     if source is not None:
         lines = list(read_lines(source))
-        model = open_model(model_name, threads, lora)
+        model = open_model(model_name, threads, lora, stream_layers)
         known = [transcript(model, line.prompt, line.completion, line.name) for line in lines]  # type: ignore[arg-type]  # the same
-        found = scored(model, known, sampling, semantics, top, quiet=as_json and sys.stdout.isatty())
+        quiet = as_json and sys.stdout.isatty()
+        if stream_layers:
+            found = streamed(model, known, sampling, semantics, top, resume, quiet=quiet)
+        else:
+            hint(model)
+            found = scored(model, known, sampling, semantics, top, quiet=quiet)
         show_many(model, [line.number for line in lines], found, as_json=as_json)
         return
     text = text_from(prompt, "PROMPT") or ""
     assert completion is not None
     check_unicode(completion, "COMPLETION")
-    model = open_model(model_name, threads, lora)
-    (one,) = scored(model, [transcript(model, text, completion)], sampling, semantics, top, quiet=True)
+    model = open_model(model_name, threads, lora, stream_layers)
+    known = [transcript(model, text, completion)]
+    if stream_layers:
+        (one,) = streamed(model, known, sampling, semantics, top, resume, quiet=as_json and sys.stdout.isatty())
+    else:
+        (one,) = scored(model, known, sampling, semantics, top, quiet=True)
     if as_json:
         click.echo(json.dumps(plain(model, one)))
     else:
@@ -92,6 +110,17 @@ def scored(
 
     with bar(sum(len(one.ids) - one.start for one in known), quiet) as advance:
         yield from score_many(model, known, params, semantics, top, advance)
+
+
+def streamed(
+    model: Model, known: list[Transcript], params: SamplingParams, semantics: Semantics, top: int, resume: str | None,
+    *, quiet: bool,
+) -> Iterator[Scored]:  # fmt: skip
+    """The same layer by layer from disk."""
+    from refsample.generation.scoring import score_many
+
+    with watching(quiet, resume) as watch:
+        yield from score_many(model, known, params, semantics, top, resume=resume, watch=watch)
 
 
 @contextmanager

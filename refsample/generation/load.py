@@ -26,6 +26,7 @@ def load(
     adapter: str | os.PathLike[str] | None = None,
     prefix_cache: int = ROOM,
     revision: str | None = None,
+    stream_layers: bool = False,
 ) -> Model:
     """Open a model, and put a LoRA over it where `adapter` names one; the model then bears the adapter's name.
 
@@ -34,16 +35,17 @@ def load(
     holds (tiny has `pirate`), else a folder in PEFT's layout, else a hub id. An id may end in `@revision`: a branch, a
     tag, `refs/pr/1` or a commit; `revision` is the same for the model. `prefix_cache`: bytes of keys and values of
     recent prompts that the model keeps, with all its adapters and precisions, for prompts that begin alike; 0 keeps
-    none; no answer depends on it. Raises UnknownModelError where there is no such model, ModelError and its children
-    where its folder cannot be run, ParameterError for a bad `precision` or `prefix_cache`, or a `revision` of what has
-    none.
+    none; no answer depends on it. `stream_layers` is for a model larger than memory: its layers stay on disk, and
+    `score_many` reads each once for all its transcripts (everything else does so for every pass). Raises
+    UnknownModelError where there is no such model, ModelError and its children where its folder cannot be run,
+    ParameterError for a bad `precision` or `prefix_cache`, or a `revision` of what has none.
     """
     text, prefixes = os.fspath(name), PrefixCache(prefix_cache)
     if revision is not None and (text in EMBEDDED or Path(text).expanduser().is_dir()):
         raise ParameterError("revision", revision, "only an id of the hub has revisions", f"model {text}")
     text = hub.at_revision(text, revision)
     folder = locate(text)
-    transformer = load_transformer(folder, precision)
+    transformer = load_transformer(folder, precision, stream_layers)
     model = Model(
         name=text,
         folder=folder,

@@ -6,7 +6,7 @@ memory that a pass takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,8 @@ PREFILL_TOKENS = 2048
 """So many tokens go through the transformer together; more would only cost memory."""
 LOGITS_BYTES = 64 << 20
 """So much memory the logits of one pass take at most, if that is room for one row."""
+Span = tuple[Stem, int, int]
+"""A stem, the first position of it, and the one after the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +73,7 @@ def prefilled(
     return [(caches[p], rows[p]) for p in range(len(paths))]
 
 
-def grow(
-    transformer: Transformer, paths: Sequence[Path], prefixes: PrefixCache
-) -> Iterator[Rows | tuple[int, Cache]]:
+def grow(transformer: Transformer, paths: Sequence[Path], prefixes: PrefixCache) -> Iterator[Rows | tuple[int, Cache]]:
     """Rows of every stem in order of position, from its `first` on; after those of a path's last stem, (its index, its
     cache), which holds all its ids."""
     for level in planted(paths, LEAST if repeatable(transformer) else NEVER):
@@ -98,14 +98,23 @@ def grow(
                     yield p, stem.take(stem.capacity)
 
 
-def _passes(
-    transformer: Transformer, spans: Sequence[tuple[Stem, int, int]], rows: Literal["last", "all"]
-) -> Iterator[Rows]:
+def _passes(transformer: Transformer, spans: Sequence[Span], rows: Literal["last", "all"]) -> Iterator[Rows]:
     """What (stem, start, stop) are new through the transformer, as many tokens and rows at a time as there may be."""
-    width = 8 if transformer.precision == "float64" else 4
-    most = max(1, LOGITS_BYTES // (transformer.config.vocab_size * width))
+    most = logits_at_once(transformer)
     tokens = PREFILL_TOKENS if rows == "last" else min(PREFILL_TOKENS, most)
-    batch: list[tuple[Stem, int, int]] = []
+    for batch in batches(spans, tokens, most):
+        yield from _through(transformer, batch, rows)
+
+
+def logits_at_once(transformer: Transformer) -> int:
+    """Of how many rows the logits are made together."""
+    width = 8 if transformer.precision == "float64" else 4
+    return max(1, LOGITS_BYTES // (transformer.config.vocab_size * width))
+
+
+def batches(spans: Iterable[Span], tokens: int, most: int) -> Iterator[list[Span]]:
+    """What goes through together: at most so many tokens, of at most so many stems; a long span comes in parts."""
+    batch: list[Span] = []
     size = 0
     for stem, start, stop in spans:
         while start < stop:
@@ -113,15 +122,13 @@ def _passes(
             batch.append((stem, start, end))
             size, start = size + end - start, end
             if size == tokens or len(batch) == most:
-                yield from _through(transformer, batch, rows)
+                yield batch
                 batch, size = [], 0
     if batch:
-        yield from _through(transformer, batch, rows)
+        yield batch
 
 
-def _through(
-    transformer: Transformer, batch: Sequence[tuple[Stem, int, int]], rows: Literal["last", "all"]
-) -> Iterator[Rows]:
+def _through(transformer: Transformer, batch: Sequence[Span], rows: Literal["last", "all"]) -> Iterator[Rows]:
     segments = []
     for stem, start, stop in batch:
         assert stem.cache is not None

@@ -6,17 +6,23 @@ Many texts go through the transformer together; the numbers of each are, bit for
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refsample.checks import integer, room
 from refsample.errors import ParameterError
+from refsample.generation import streaming
 from refsample.generation.forest import Path
 from refsample.generation.model import Model, Prompt
 from refsample.generation.prefill import Rows, grow
+from refsample.generation.resume import Kept, what_decides
+from refsample.generation.streaming import Passed, Streamed, bytes_each
+from refsample.model.shelf import Shelf
 from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, from_values
 from refsample.sampling.params import SamplingParams, sampling_params
@@ -137,6 +143,8 @@ def score_many(
     engine: str | EngineSpec | Semantics = "reference",
     top: int = 0,
     progress: Callable[[int], None] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    watch: Callable[[Passed], None] | None = None,
 ) -> Iterator[Scored]:
     """What the model and the law of `params` say about many (prompt, completion) pairs, one after the other in their
     order; what a pair may be, says `transcript`.
@@ -146,6 +154,12 @@ def score_many(
     computed once; no item changes a bit of another. Memory is bounded: 2048 tokens, 64 MiB of logits and 256 MiB of
     keys and values are under way at a time (more only where a single row of logits or a single item needs more), never
     the logits of all tokens.
+
+    Of a model that was loaded with `stream_layers` every layer is read from disk once for all items, and the numbers
+    are the same (bit for bit, in every precision but float64); with more than 512 MiB of hidden states (and keys and
+    values of one layer) items go in waves. `watch` is told how far they have come. `resume` is a folder for what is
+    done: a run that was stopped goes on from there, and ends by taking it away; ParameterError where it holds the state
+    of another run. Sampling parameters may be others than before.
     """
     if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
         raise ParameterError("items", items, "must be a list of pairs of prompt and completion")
@@ -154,7 +168,13 @@ def score_many(
     check_named(sampling, model.config.vocab_size)
     acts = bool(plan(Context(sampling, semantics)))
     rules = _Rules(sampling, semantics, acts, integer("top", top, 0))
-    return _scored(model, [_checked(model, item, n) for n, item in enumerate(items)], rules, progress)
+    transcripts = [_checked(model, item, n) for n, item in enumerate(items)]
+    if isinstance(model.transformer.weights.layers, Shelf):
+        return _streamed(model, transcripts, rules, progress, None if resume is None else FilePath(resume), watch)
+    for name, value in (("resume", resume), ("watch", watch)):
+        if value is not None:
+            raise ParameterError(name, value, "needs a model that was loaded with stream_layers")
+    return _scored(model, transcripts, rules, progress)
 
 
 def _checked(model: Model, item: Item | Transcript, number: int) -> Transcript:
@@ -219,10 +239,10 @@ class _Reader:
 def _scored(
     model: Model, transcripts: Sequence[Transcript], rules: _Rules, progress: Callable[[int], None] | None
 ) -> Iterator[Scored]:
-    for wave in _waves(model, transcripts):
+    each = max(1, model.transformer.new_cache(16).nbytes // 16)
+    for wave in _waves(transcripts, each, CACHE_BYTES):
         readers = [_Reader(model, one.ids, one.start, rules) for one in wave]
-        paths = [Path(one.ids[:-1], one.start - 1, 0, len(one.ids)) for one in wave]
-        for found in grow(model.transformer, paths, model.prefixes):
+        for found in grow(model.transformer, _paths(wave), model.prefixes):
             if isinstance(found, Rows):
                 count = _read(found, readers)
                 if progress is not None:
@@ -233,15 +253,45 @@ def _scored(
         yield from (Scored(tuple(reader.tokens)) for reader in readers)
 
 
-def _waves(model: Model, transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
-    """Transcripts that are under way together."""
-    each = max(1, model.transformer.new_cache(16).nbytes // 16)
+def _streamed(
+    model: Model,
+    transcripts: Sequence[Transcript],
+    rules: _Rules,
+    progress: Callable[[int], None] | None,
+    resume: FilePath | None,
+    watch: Callable[[Passed], None] | None,
+) -> Iterator[Scored]:
+    """The same over a model that stays on disk; what `resume` holds is looked at before this returns."""
+    waves = list(_waves(transcripts, bytes_each(model.transformer), streaming.ROOM))
+    kept = None if resume is None else Kept(resume, what_decides(model, [(one.start, one.ids) for one in transcripts]))
+    stream = Streamed(model.transformer, [_paths(wave) for wave in waves], kept, watch)
+
+    def each_scored() -> Iterator[Scored]:
+        for number, wave in enumerate(waves):
+            readers = [_Reader(model, one.ids, one.start, rules) for one in wave]
+            for found in stream.rows(number):
+                count = _read(found, readers)
+                if progress is not None:
+                    progress(count)
+            yield from (Scored(tuple(reader.tokens)) for reader in readers)
+        if kept is not None:
+            kept.remove()
+
+    return each_scored()
+
+
+def _paths(wave: Sequence[Transcript]) -> list[Path]:
+    return [Path(one.ids[:-1], one.start - 1, 0, len(one.ids)) for one in wave]
+
+
+def _waves(transcripts: Sequence[Transcript], each: int, room: int) -> Iterator[list[Transcript]]:
+    """Transcripts that are under way together, of so many bytes a token."""
     wave: list[Transcript] = []
-    left = CACHE_BYTES
+    left = room
     for one in transcripts:
         if wave and len(one.ids) * each > left:
             yield wave
-            wave, left = [], CACHE_BYTES
+            wave, left = [], room
         wave.append(one)
         left -= len(one.ids) * each
     if wave:

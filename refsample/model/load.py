@@ -12,9 +12,10 @@ from refsample.model.lora import TENSORS
 from refsample.model.numerics import FLOAT32
 from refsample.model.peft import CONFIG
 from refsample.model.rope import Angles
+from refsample.model.shelf import shelved
 from refsample.model.tensors import INDEX, SINGLE, foreign_weights
 from refsample.model.transformer import Transformer
-from refsample.model.weights import open_weights
+from refsample.model.weights import open_layers, open_weights
 
 _SMALL = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
@@ -24,8 +25,11 @@ _WHOLE = 32 * 2**20  # a weight file up to this size is hashed whole
 _SAMPLES, _SAMPLE = 64, 2**16
 
 
-def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
-    """Open a folder in Hugging Face layout. ModelError family; ParameterError for an unknown precision."""
+def load_transformer(folder: Path, precision: str = "float32", stream_layers: bool = False) -> Transformer:
+    """Open a folder in Hugging Face layout. ModelError family; ParameterError for an unknown precision.
+
+    `stream_layers`: layers stay on disk, each is opened when it is used (see `shelf`).
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
@@ -33,7 +37,7 @@ def load_transformer(folder: Path, precision: str = "float32") -> Transformer:
     if not weights_there and not (folder / "config.json").exists():  # a model of another kind: say what to do with it
         raise foreign_weights(folder) or MissingFileError(f"{folder}: config.json is missing, and so is {SINGLE}")
     config = read_config(folder)
-    weights = open_weights(folder, config)
+    weights = open_weights(folder, config, stack=shelved if stream_layers else open_layers)
     angles = tuple(Angles(settings) for settings in config.ropes)
     return Transformer(config, weights, weights, FLOAT32, angles).with_precision(precision)
 

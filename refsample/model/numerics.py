@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample.model.families import TANH_LIKE, Activation
+from refsample.model.shelf import Shelf
 from refsample.model.weights import Mixture, Norm, Projection, Weights
 from refsample_kernels.activation import (
     define_gelu,
@@ -90,7 +91,7 @@ def map_weights(
     outer: Callable[[Array], Array] | None = None,
 ) -> Weights:
     """Every matrix and every vector (norms, biases) put through a function; `outer`, where given, takes embedding,
-    positions, head and routers instead of `matrix`. A tied head stays tied."""
+    positions, head and routers instead of `matrix`. A tied head stays tied; layers on a shelf stay there."""
     outer = outer or matrix
 
     def mapped(part: Any, matrix: Callable[[Array], Array] = matrix) -> Any:
@@ -104,11 +105,11 @@ def map_weights(
             return Mixture(mapped(part.router, outer), tuple(mapped(expert) for expert in part.experts))
         return type(part)(**{f.name: mapped(getattr(part, f.name)) for f in fields(part)})
 
-    embedding = outer(weights.embedding)
+    embedding, layers = outer(weights.embedding), weights.layers
     tied = weights.head.weight is weights.embedding
     return Weights(
         embedding=embedding,
-        layers=tuple(mapped(layer) for layer in weights.layers),
+        layers=layers.mapped(mapped) if isinstance(layers, Shelf) else tuple(mapped(layer) for layer in layers),
         final_norm=mapped(weights.final_norm),
         head=Projection(embedding if tied else outer(weights.head.weight), vector(weights.head.bias)),
         positions=None if weights.positions is None else outer(weights.positions),

@@ -25,7 +25,8 @@ class Taken:
         """`headers`: the values of tensors are not looked at."""
         self.folder, self.config, self.headers = folder, config, headers
         self.tensors = _named(open_tensors(folder), config)
-        self._names: set[str] = set()
+        self.asked: list[str] = []
+        """Names of the tensors that were asked for, in that order."""
 
     def matrix(self, name: str, out: str, inp: str) -> NDArray[Any]:
         """A tensor [out, in] as it is held, sizes in letters. MismatchError."""
@@ -52,13 +53,13 @@ class Taken:
         said, held_as = self.config.dtype, _CONFIG_NAMES[tensor.dtype]
         if said is not None and said not in (held_as, "float32"):  # float32 holds every half-precision number exactly
             raise MismatchError(f"{tensor.path}: tensor {name} is {held_as}, config.json says {said}")
-        self._names.add(name)
+        self.asked.append(name)
         return tensor.data
 
     def refuse_left_over(self) -> None:
         """MismatchError when the files hold a tensor that nobody reads."""
         harmless = self.config.family.left_over
-        rest = [n for n in sorted(set(self.tensors) - self._names) if not any(fnmatchcase(n, p) for p in harmless)]
+        rest = [n for n in sorted(set(self.tensors) - set(self.asked)) if not any(fnmatchcase(n, p) for p in harmless)]
         if rest:
             more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
             raise MismatchError(

@@ -49,6 +49,10 @@ class Tensor:
     dtype: str
     data: NDArray[Any]
     path: Path
+    begin: int = 0
+    """Bytes from the start of the file."""
+    mapped: mmap.mmap | None = None
+    """What `data` is a view of; None for a copy."""
 
 
 def open_tensors(folder: Path) -> dict[str, Tensor]:
@@ -174,7 +178,8 @@ def _open_file(path: Path) -> dict[str, Tensor]:
         if not data.flags.aligned:  # a header of odd length; kernels want natural alignment
             data = data.copy()
             data.flags.writeable = False
-        found[name] = Tensor(name, entry.dtype, data, path)
+        view = mapped if data.base is not None else None
+        found[name] = Tensor(name, entry.dtype, data, path, entry.begin, view)
     return found
 
 

@@ -32,9 +32,11 @@ Extra = Sequence[tuple[NDArray[np.intp] | slice, LowRank]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
+class Batch:
     """What attention has to know of the rows [N] of one flat batch."""
 
+    positions: NDArray[np.int64]
+    """Of the rows in their texts, [N]."""
     turns: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
     """For each of the config's rotary settings, cosines and sines of the rows' positions, both [N, R/2]."""
     spans: list[slice]
@@ -43,6 +45,8 @@ class _Batch:
     """Cache of each segment, its length that before the new rows."""
     adapted: list[tuple[NDArray[np.intp] | slice, Adapter]]
     """Rows that an adapter adds to, for each adapter."""
+    first: int = 0
+    """The layer that the caches begin with: one, where they hold no more than the layer under way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,15 +84,15 @@ class Transformer:
             raise ValueError(f"adapter: of {len(adapter.layers)} layers, the model has {len(self.weights.layers)}")
         return replace(self, adapter=adapter)
 
-    def new_cache(self, capacity: int | None = None, declared: int | None = None) -> Cache:
+    def new_cache(self, capacity: int | None = None, declared: int | None = None, layers: int | None = None) -> Cache:
         """An empty cache with room for `capacity` tokens; it grows as needed up to config.max_position.
 
         `declared`: how many tokens the text will have in all. Only the angles of rotary variants that go by a text's
         length (dynamic, longrope) depend on it, and what was declared holds to the end. None: `capacity`, without one
-        the length of the first pass.
+        the length of the first pass. `layers`: of how many it holds keys and values; None: of all.
         """
         c = self.config
-        shape = (c.layers, c.kv_heads, c.head_width)
+        shape = (layers or c.layers, c.kv_heads, c.head_width)
         return Cache(shape, c.max_position, self.arithmetic.dtype, self.precision, capacity or 0, declared)
 
     def forward(
@@ -104,30 +108,34 @@ class Transformer:
         ContextLengthError beyond the context; no cache has changed then.
         """
         ids, lengths = _checked(segments, self.config, self.precision)
-        spans, start = [], 0
-        for length in lengths:
-            spans.append(slice(start, start + length))
-            start += length
-        for length, (_, cache) in zip(lengths, segments, strict=True):
-            cache.reserve(cache.length + length)
-            cache.declared = cache.declared or length
-        positions = np.concatenate(
-            [np.arange(cache.length, cache.length + n) for n, (_, cache) in zip(lengths, segments, strict=True)]
-        )  # [N]
         caches = [cache for _, cache in segments]
-        turns = tuple(self._turns(angles, positions, spans, caches) for angles in self.angles)
         chosen = [self.adapter] * len(caches) if adapters is None else adapters
-        batch = _Batch(turns, spans, caches, _adapted(spans, chosen))
-        x = self._embed(ids, positions, batch)
+        batch = self.batch(lengths, caches, chosen)
+        x = self.embed(ids, batch)
         for number, layer in enumerate(self.weights.layers):
-            x = self._block(layer, number, x, batch)
+            x = self.block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
             cache.length += length
+        spans = batch.spans
         if rows == "last":
             x = x[[span.stop - 1 for span in spans]]  # [segments, C]
             spans = [slice(n, n + 1) for n in range(len(spans))]
-        logits = self._head(x, [(held, one.head) for held, one in _adapted(spans, chosen) if one.head is not None])
+        logits = self.head(x, spans, chosen)
         return [logits[span] for span in spans]
+
+    def batch(
+        self, lengths: Sequence[int], caches: Sequence[Cache], adapters: Sequence[Adapter | None], first: int = 0
+    ) -> Batch:
+        """So many new rows for each cache, which has room for them then and is as long as before."""
+        spans, start = [], 0
+        for length, cache in zip(lengths, caches, strict=True):
+            spans.append(slice(start, start + length))
+            start += length
+            cache.reserve(cache.length + length)
+            cache.declared = cache.declared or length
+        positions = np.concatenate([np.arange(c.length, c.length + n) for n, c in zip(lengths, caches, strict=True)])
+        turns = tuple(self._turns(angles, positions, spans, caches) for angles in self.angles)
+        return Batch(positions, turns, spans, list(caches), _adapted(spans, adapters), first)
 
     def _turns(
         self, angles: Angles, positions: NDArray[np.int64], spans: Sequence[slice], caches: Sequence[Cache]
@@ -139,8 +147,8 @@ class Transformer:
         parts = [angles.at(positions[span], dtype, cache.declared) for span, cache in zip(spans, caches, strict=True)]
         return np.concatenate([cos for cos, _ in parts]), np.concatenate([sin for _, sin in parts])
 
-    def _embed(self, ids: NDArray[np.int64], positions: NDArray[np.int64], batch: _Batch) -> NDArray[Any]:
-        """ids and their positions [N] -> [N, C]."""
+    def embed(self, ids: NDArray[np.int64], batch: Batch) -> NDArray[Any]:
+        """ids [N] -> [N, C]."""
         weights, dtype = self.weights, self.arithmetic.dtype
         x = self.arithmetic.settle(widen(weights.embedding[ids]).astype(dtype))  # [N, C]
         for rows, adapter in batch.adapted:
@@ -148,13 +156,14 @@ class Transformer:
                 inner = widen(adapter.embedding.down[ids[rows]]).astype(dtype)  # [n, r]
                 x[rows] = self._with_product(x[rows], inner, adapter.embedding)
         if weights.positions is not None:
-            learned = self.arithmetic.settle(widen(weights.positions[positions]).astype(dtype))  # [N, C]
+            learned = self.arithmetic.settle(widen(weights.positions[batch.positions]).astype(dtype))  # [N, C]
             x = self.arithmetic.settle(x + learned)
         return self._scaled(x, self.config.embedding_scale, self.config.family.scale_settled)
 
-    def _head(self, x: NDArray[Any], extra: Extra) -> NDArray[Any]:
-        """Last hidden states [N, C] -> logits [N, V]."""
+    def head(self, x: NDArray[Any], spans: Sequence[slice], adapters: Sequence[Adapter | None]) -> NDArray[Any]:
+        """Last hidden states [N, C], each span of them with its adapter -> logits [N, V]."""
         c, normed = self.config, self._norm(x, self.weights.final_norm)
+        extra = [(rows, one.head) for rows, one in _adapted(spans, adapters) if one.head is not None]
         logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
         if c.logits_scale != 1:
             logits = self.arithmetic.settle(logits / logits.dtype.type(c.logits_scale))
@@ -171,7 +180,7 @@ class Transformer:
         factor = np.array([scale], x.dtype)
         return self.arithmetic.settle(x * (self.arithmetic.settle(factor) if settled else factor))
 
-    def _block(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
+    def block(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
         settle, scale = self.arithmetic.settle, self.config.residual_scale
         normed = x if layer.attention_norm is None else self._norm(x, layer.attention_norm)
@@ -188,7 +197,7 @@ class Transformer:
             added = self._norm(added, layer.mlp_out_norm)
         return settle(x + self._scaled(added, scale))
 
-    def _feed_forward(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
+    def _feed_forward(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """Of the normed rows x [N, C], through one feed-forward or through experts; [N, C]."""
         if layer.mixture is not None:
             return self._experts(layer.mixture, x)
@@ -223,7 +232,7 @@ class Transformer:
             out[rows] = settle(out[rows] + settle(made * shares[rows, places, None]))
         return out
 
-    def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: _Batch) -> NDArray[Any]:
+    def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """Attention of the normed rows x [N, C]; their keys and values go into the caches. [N, HD]"""
         c, math = self.config, self.arithmetic
         q = self._linear(x, layer.q, _extra(batch, number, "q"))  # [N, HD]
@@ -236,14 +245,14 @@ class Transformer:
         k, v = math.keep(k), math.keep(v)
         window, cap = c.windows[number] or 0, c.attention_cap or 0.0
         for span, cache in zip(batch.spans, batch.caches, strict=True):
-            start, keys, values = cache.length, cache.keys[number], cache.values[number]
+            start, keys, values = cache.length, cache.keys[number - batch.first], cache.values[number - batch.first]
             end = start + span.stop - span.start
             keys[:, :, start:end] = k[span].transpose(1, 2, 0)  # [K, D, T]
             values[:, start:end] = v[span].transpose(1, 0, 2)  # [K, T, D]
             math.attention(q[span], keys, values, start, c.attention_scales[number], window, cap, out[span])
         return out.reshape(len(x), -1)
 
-    def _turned(self, x: NDArray[Any], heads: int, number: int, batch: _Batch) -> NDArray[Any]:
+    def _turned(self, x: NDArray[Any], heads: int, number: int, batch: Batch) -> NDArray[Any]:
         """Queries or keys [N, HD] with the rotary embedding of a layer, where it has one; [N, H, D]."""
         apart = x.reshape(len(x), heads, self.config.head_width)  # [N, H, D]
         which = self.config.layer_ropes[number]
@@ -302,7 +311,7 @@ def _adapted(
     return [(np.concatenate(rows), one) for one, rows in held.values()]
 
 
-def _extra(batch: _Batch, number: int, field: str) -> Extra:
+def _extra(batch: Batch, number: int, field: str) -> Extra:
     """What adapters add to a projection of a layer, with the rows that they add it to."""
     found = ((rows, adapter.layers[number].get(field)) for rows, adapter in batch.adapted)
     return [(rows, factors) for rows, factors in found if factors is not None]

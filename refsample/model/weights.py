@@ -6,6 +6,7 @@ which are copied; norms and biases, which are small, are widened to float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class Weights:
 
     embedding: NDArray[Any]
     """[V, C]"""
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     final_norm: Norm
     """[C]"""
     head: Projection
@@ -113,15 +114,27 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
     open_weights(folder, config, headers=True)
 
 
-def open_weights(folder: Path, config: ModelConfig, *, headers: bool = False) -> Weights:
+def open_layers(found: Taken, config: ModelConfig) -> Sequence[Layer]:
+    """All layers, at once."""
+    return tuple(open_layer(found, config, n) for n in range(config.layers))
+
+
+def open_weights(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    headers: bool = False,
+    stack: Callable[[Taken, ModelConfig], Sequence[Layer]] = open_layers,
+) -> Weights:
     """Map the weights of a folder. Every tensor is there, has its shape and type, and none is left over; ModelError.
 
-    `headers`: nothing but headers is read; matrices are not cut to what they should be, and cannot be run.
+    `headers`: nothing but headers is read; matrices are not cut to what they should be, and cannot be run. `stack`:
+    how layers are opened; it has to ask for all their tensors.
     """
     family, found = config.family, Taken(folder, config, headers)
     embedding = found.matrix(family.embedding, "V", "C")
     positions = None if family.positions is None else found.matrix(family.positions, "P", "C")
-    layers = tuple(_layer(found, config, n) for n in range(config.layers))
+    layers = stack(found, config)
     final_norm = _norm(found, config, family.final_norm, "C")
     bias = found.vector(family.head.removesuffix("weight") + "bias", "V") if family.head_bias else NOTHING
     head = Projection(_head(found, config, embedding), bias)
@@ -129,7 +142,8 @@ def open_weights(folder: Path, config: ModelConfig, *, headers: bool = False) ->
     return Weights(embedding, layers, final_norm, head, positions)
 
 
-def _layer(found: Taken, config: ModelConfig, number: int) -> Layer:
+def open_layer(found: Taken, config: ModelConfig, number: int) -> Layer:
+    """One layer by its number."""
     family = config.family
     prefix = family.block.format(layer=number)
     mixed = config.experts is not None and config.experts.layers[number]

@@ -55,6 +55,7 @@ def test_no_command_is_help(cli: Cli) -> None:
         (["chat", "--json"], "MESSAGE"),
         (["score", "x"], "COMPLETION"),
         (["score", "x", "y", "-o", "best_of=2"], "best_of"),
+        (["score", "x", "y", "--resume", "state"], "--stream-layers"),
         (["verify", "http://127.0.0.1:1"], "--model"),
         (["verify", "http://127.0.0.1:1", "--model", "m"], "--reference"),
         ([*VERIFY, "--profile", "huge"], "huge"),

@@ -67,7 +67,7 @@ class ScriptedTransformer:
     calls: list[int] = field(default_factory=list)
     """Number of segments of each forward call."""
     caches: list[ScriptedCache] = field(default_factory=list)
-    weights: object = field(default_factory=object)
+    weights: object = field(default_factory=lambda: SimpleNamespace(layers=()))
     adapter: None = None
 
     def new_cache(self, capacity: int | None = None, declared: int | None = None) -> ScriptedCache:
