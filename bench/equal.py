@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 BOUNDS = {"f32": (1e-3, 1e-4), "f32 fused": (0.05, 0.01), "bf16": (0.5, 0.05)}
 """Greatest and root mean square difference of two logits, in standard deviations of the logits.
 
-Weights are the same bfloat16 values everywhere. `bf16` engines round activations to bfloat16, at least for each product;
-`f32 fused` is llama.cpp's fused attention, which rounds to 16 bits inside.
+Weights are the same bfloat16 values everywhere. `bf16` engines round activations to bfloat16, for each product at the
+least; `f32 fused` is llama.cpp's fused attention, which rounds to 16 bits inside.
 """
 
 

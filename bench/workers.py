@@ -84,16 +84,17 @@ class Worker:
 
 
 class Machine:
-    """Probes of what the machine can do, for every number of threads."""
+    """Probes of what the machine can do, for every number of threads; `dram_bytes` 0: matrix products alone."""
 
     def __init__(self, work: Path, counts: tuple[int, ...], dram_bytes: int) -> None:
-        self.dram = Worker("dram", str(work / "dram.bin"), str(dram_bytes))
+        self.dram = Worker("dram", str(work / "dram.bin"), str(dram_bytes)) if dram_bytes else None
         self.products = {
             count: Worker("sgemm", OPENBLAS_NUM_THREADS=str(count), OMP_NUM_THREADS=str(count)) for count in counts
         }
 
     def read(self, threads: int) -> float:
         """Bytes a second from DRAM."""
+        assert self.dram is not None
         rate: float = self.dram.ask("probe", count=threads)["rate"]
         return rate
 
@@ -104,7 +105,8 @@ class Machine:
     def close(self) -> None:
         """Stop them."""
         for one in (self.dram, *self.products.values()):
-            one.close()
+            if one is not None:
+                one.close()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import refsample
+from refsample.generation.model import Model
 from refsample.model.cache import Cache
 from refsample.model.load import load_transformer
 from refsample_kernels import jit
@@ -25,6 +26,7 @@ class Engine:
         assert kind == "bf16", "the file's own type"
         self.path, self.transformer = path, load_transformer(path)
         self.caches: list[Cache] = []
+        self.model: Model | None = None
 
     def versions(self) -> dict[str, str]:
         """Of what computes."""
@@ -51,6 +53,7 @@ class Engine:
 
     def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Logprob of every token but the first of each text, all as long: [texts, T - 1]."""
-        model = refsample.load(self.path, prefix_cache=0)
-        scored = refsample.score_many(model, [(None, text) for text in texts])
+        if self.model is None:
+            self.model = refsample.load(self.path, prefix_cache=0)
+        scored = refsample.score_many(self.model, [(None, text) for text in texts])
         return np.array([[token.raw_logprob for token in one.tokens] for one in scored])
