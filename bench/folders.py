@@ -83,7 +83,7 @@ def _write_tokenizer(folder: Path, vocabulary: int) -> None:
     pieces = {piece: n for n, piece in enumerate([*byte_alphabet()][:vocabulary])}
     pieces |= {f"<{n}>": n for n in range(len(pieces), vocabulary)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    file = {
+    file: dict[str, Any] = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
         "pre_tokenizer": level, "post_processor": None, "decoder": level,
         "model": {
@@ -137,13 +137,12 @@ def as_gguf(folder: Path, shape: Shape, kind: str) -> Path:
         (length,) = struct.unpack("<Q", file.read(8))
         entries = json.loads(file.read(length))
     data = np.memmap(folder / "model.safetensors", np.uint16, "r", offset=8 + length)
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
-        sizes = tensors(shape)
-        _write_gguf_header(file, shape, sizes, kind)
+    unfinished, sizes = path.with_suffix(".part"), tensors(shape)
+    with unfinished.open("wb") as out:
+        _write_gguf_header(out, shape, sizes, kind)
         for name, size in sizes.items():
             start, end = (place // 2 for place in entries[name]["data_offsets"])
-            _write_gguf_tensor(file, _turned(name, data[start:end].reshape(size), shape), kind)
+            _write_gguf_tensor(out, _turned(name, data[start:end].reshape(size), shape), kind)
     os.replace(unfinished, path)
     return path
 

@@ -20,7 +20,7 @@ SIDE = 2048
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx_vnni", "avx512_vnni", "amx_bf16")
 
 
-@numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=True)
 def _read(a: NDArray[np.float32], parts: int) -> float:
     """The sum of all; a slice of its own for each part, else it is not vectorised."""
     each, total = a.size // parts, 0.0
@@ -29,7 +29,7 @@ def _read(a: NDArray[np.float32], parts: int) -> float:
         v = np.float32(0.0)
         for i in range(b.size):
             v += b[i]
-        total += v
+        total += float(v)
     return total
 
 
@@ -46,7 +46,7 @@ class Dram:
         for _ in range(2):
             self.probe(1)
 
-    def probe(self, threads: int, passes: int = 2) -> float:
+    def probe(self, threads: int, passes: int = 3) -> float:
         """Bytes a second, of the fastest pass."""
         numba.set_num_threads(threads)
         took = []

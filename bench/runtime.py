@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -33,7 +33,7 @@ OURS = "refsample bf16"
 NAMES = {"refsample": "refsample", "llamacpp": "llama.cpp", "hf": "transformers"}
 CACHES = {"refsample bf16": 4, "llama.cpp bf16": 2, "llama.cpp f32": 4, "transformers bf16": 2, "transformers f32": 4}
 """Bytes of an element of the keys and values."""
-PROMPT, TOKENS, SECONDS, ROOM = 32, 64, 3.0, 256
+PROMPT, TOKENS, SECONDS, ROOM = 32, 64, 2.0, 256
 BATCH, STEPS = 32, 12
 PARTS = ("decode", "batch", "prefill", "rss", "start")
 UNFUSED = {("llama.cpp f32", "decode"), ("llama.cpp f32", "batch")}
@@ -45,14 +45,22 @@ class Plan:
     """How much is measured."""
 
     rounds: int = 5
-    decode: float = 20.0
+    decode: float = 14.0
     """Seconds that an engine has for one figure."""
-    prefill: float = 12.0
+    prefill: float = 8.0
+    slow: float = 6.0
+    """The same, for transformers."""
     long: tuple[tuple[str, int], ...] = (("A", 2), ("B", 2), ("C", 2), ("D", 2), ("A", 1), ("B", 1))
     """Shapes and threads of which 2048 tokens are prefilled."""
 
 
-QUICK = Plan(2, 4.0, 4.0, (("A", 2), ("B", 2)))
+    def allowed(self, decodes: bool) -> Callable[[str], float]:
+        """Engine -> its seconds."""
+        most = self.decode if decodes else self.prefill
+        return lambda engine: min(most, self.slow) if engine.startswith("transformers") else most
+
+
+QUICK = Plan(2, 4.0, 4.0, 3.0, (("A", 2), ("B", 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,7 @@ def decode(bench: Bench, threads: int) -> list[dict[str, Any]]:
             return got["tokens"] / got["seconds"], use, got["seconds"]
 
         turns[name] = turn
-    found = samples.taken(turns, lambda: bench.limits.read(threads), bench.plan.rounds, bench.plan.decode)
+    found = samples.taken(turns, lambda: bench.limits.read(threads), bench.plan.rounds, bench.plan.allowed(True))
     return told(bench, "decode", samples.rows(found, OURS, threads=threads))
 
 
@@ -172,7 +180,7 @@ def batch(bench: Bench, threads: int) -> list[dict[str, Any]]:
             return BATCH * got["tokens"] / got["seconds"], shapes.step_flops(bench.shape), got["seconds"]
 
         turns[name] = turn
-    found = samples.taken(turns, lambda: bench.limits.peak(threads), bench.plan.rounds, bench.plan.prefill)
+    found = samples.taken(turns, lambda: bench.limits.peak(threads), bench.plan.rounds, bench.plan.allowed(False))
     return told(bench, f"batch {BATCH}", samples.rows(found, OURS, threads=threads))
 
 
@@ -190,7 +198,7 @@ def prefill(bench: Bench, tokens: int, threads: int) -> list[dict[str, Any]]:
             return got["tokens"] / got["seconds"], use, got["seconds"]
 
         turns[name] = turn
-    found = samples.taken(turns, lambda: bench.limits.peak(threads), bench.plan.rounds, bench.plan.prefill)
+    found = samples.taken(turns, lambda: bench.limits.peak(threads), bench.plan.rounds, bench.plan.allowed(False))
     return told(bench, f"prefill {tokens}", samples.rows(found, OURS, threads=threads, tokens=tokens))
 
 

@@ -42,15 +42,18 @@ Turn = Callable[[], tuple[float, float, float]]
 
 
 def taken(
-    turns: Mapping[str, Turn], probe: Callable[[], float], most: int, allowance: float
+    turns: Mapping[str, Turn], probe: Callable[[], float], most: int, allowance: Callable[[str], float]
 ) -> dict[str, list[Sample]]:
-    """Engines in turns, `most` rounds; after its first an engine has no turn that takes it over `allowance` seconds."""
+    """Engines in turns, `most` rounds at most.
+
+    After its first an engine has no turn that would take it over the seconds that it is allowed.
+    """
     found: dict[str, list[Sample]] = {name: [] for name in turns}
     spent, last = dict.fromkeys(turns, 0.0), dict.fromkeys(turns, 0.0)
     before = probe()
     for number in range(most):
         for name, turn in turns.items():
-            if spent[name] + last[name] > allowance:
+            if spent[name] + last[name] > allowance(name):
                 continue
             rate, use, last[name] = turn()
             spent[name] += last[name]

@@ -58,7 +58,7 @@ def measured(engines: dict[str, Worker], limits: Machine, asked: argparse.Namesp
                 return got["tokens"] / got["seconds"], use, got["seconds"]
 
             turns[name] = turn
-        found = samples.taken(turns, lambda count=threads: limits.peak(count), asked.rounds, asked.allowance)  # type: ignore[misc]
+        found = samples.taken(turns, lambda count=threads: limits.peak(count), asked.rounds, lambda name: asked.allowance)  # type: ignore[misc]
         report["score"] += samples.rows(found, OURS, threads=threads)
         for row in report["score"][-len(engines) :]:
             show(f"{threads} threads, {row['engine']}: {row['rate']:.0f} tokens/s, {row['share']:.0%} of sgemm")

@@ -34,7 +34,7 @@ THEIRS = (
 )
 PEERS = {
     "llama.cpp bf16": ("run_llamacpp", "bf16"), "llama.cpp f32": ("run_llamacpp", "f32"),
-    "transformers bf16": ("run_hf", "bf16"), "transformers f32": ("run_hf", "f32"),
+    "transformers f32": ("run_hf", "f32"),
 }  # fmt: skip
 IMPORT = "import time\nstart = time.perf_counter()\nimport refsample\nprint(time.perf_counter() - start)\n"
 NOTHING = "print(0)\n"
@@ -80,7 +80,7 @@ def peers(folder: Path, python: str, times: int) -> dict[str, list[float]]:
                 raise
             show(f"start: without {name}, which is not installed")
             continue
-        found[name] = several(python, code, times, str(folder))
+        found[name] = several(python, code, 2 if module == "run_hf" else times, str(folder))
     return found
 
 

@@ -110,7 +110,7 @@ def commands(kind: str, arguments: list[str]) -> tuple[Callable[[str, Asked], di
         module = import_module(MODULES[kind])
         runner = Runner(module.Engine(Path(arguments[0]), arguments[1]))
         versions: dict[str, str] = runner.engine.versions()
-        return lambda do, asked: getattr(runner, do)(asked), versions  # type: ignore[no-any-return]
+        return lambda do, asked: getattr(runner, do)(asked), versions
     limits = import_module("bench.limits")
     if kind == "dram":
         dram = limits.Dram(Path(arguments[0]), int(arguments[1]))

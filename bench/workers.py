@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+QUIET = 0.02
+"""Seconds before a probe: threads of the engine before it may wait turning until then."""
 
 
 class MissingEngine(Exception):
@@ -95,12 +98,15 @@ class Machine:
     def read(self, threads: int) -> float:
         """Bytes a second from DRAM."""
         assert self.dram is not None
+        time.sleep(QUIET)
         rate: float = self.dram.ask("probe", count=threads)["rate"]
         return rate
 
     def peak(self, threads: int) -> float:
         """Floating point operations a second, the median of some matrix products."""
-        return statistics.median(self.products[threads].ask("probe")["rates"])
+        time.sleep(QUIET)
+        rates: list[float] = self.products[threads].ask("probe")["rates"]
+        return statistics.median(rates)
 
     def close(self) -> None:
         """Stop them."""

@@ -101,7 +101,8 @@ class Engine:
         if not self.model:
             raise RuntimeError(f"llama.cpp does not load {file.name}")
         self.vocabulary = self.library.llama_vocab_n_tokens(self.library.llama_model_get_vocab(self.model))
-        self.batch, self.context = self.library.llama_batch_init(MOST, 0, 1), None
+        self.batch = self.library.llama_batch_init(MOST, 0, 1)
+        self.context: int | None = None
         self.lengths: list[int] = []
 
     def versions(self) -> dict[str, str]:

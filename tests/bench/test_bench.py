@@ -70,7 +70,7 @@ def test_turns_alternate_and_end_with_what_an_engine_may_take() -> None:
     def turn(name: str, seconds: float) -> samples.Turn:
         return lambda: (order.append(name), (1.0, 1.0, seconds))[1]  # type: ignore[func-returns-value]
 
-    found = samples.taken({"a": turn("a", 1.0), "b": turn("b", 4.0)}, lambda: float(next(probes)), 4, 5.0)
+    found = samples.taken({"a": turn("a", 1.0), "b": turn("b", 4.0)}, lambda: float(next(probes)), 4, lambda name: 5.0)
     assert order == ["a", "b", "a", "a", "a"]
     assert [(one.before, one.after) for one in found["a"]] == [(0.0, 1.0), (2.0, 3.0), (3.0, 4.0), (4.0, 5.0)]
     assert [one.round for one in found["b"]] == [0]
