@@ -2,7 +2,8 @@
 
 Random weights in bfloat16 files, the same for all. Engines are processes of their own and take turns. Right before and
 after each sample its limit is probed: reading a memory-mapped file for decoding, single precision matrix products for
-batches and prefill, with the same number of threads. Compared are samples of one round beside limits within 15 %.
+batches and prefill, with the same number of threads. Compared are samples of one round, in decoding those beside limits
+within 15 %.
 
     pip install xllamacpp transformers 'torch==2.13.0'      (peers that are not there are left out)
     python -m bench.runtime --peers-python PYTHON --work DIR --out bench/results/runtime.json
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,12 @@ class Plan:
     """Shapes and threads of which 2048 tokens are prefilled."""
 
 
+    patience: float = 1.0
+
     def allowed(self, decodes: bool) -> Callable[[str], float]:
         """Engine -> its seconds."""
-        most = self.decode if decodes else self.prefill
-        return lambda engine: min(most, self.slow) if engine.startswith("transformers") else most
+        most, slow = (self.patience * one for one in (self.decode if decodes else self.prefill, self.slow))
+        return lambda engine: min(most, slow) if engine.startswith("transformers") else most
 
 
 QUICK = Plan(2, 4.0, 4.0, 3.0, (("A", 2), ("B", 2)))
@@ -111,7 +114,8 @@ def opened(name: str, asked: argparse.Namespace, limits: Machine, work: Path) ->
                 engines[label] = stack.enter_context(Worker(engine, str(folder), kind, python=python))
             except MissingEngine as missing:
                 show(f"{name}: without {label}, which is not installed ({missing})")
-        yield Bench(name, shape, engines, limits, QUICK if asked.quick else Plan(), work)
+        plan = QUICK if asked.quick else Plan()
+        yield Bench(name, shape, engines, limits, replace(plan, patience=asked.patience), work)
 
 
 def checks(bench: Bench) -> list[dict[str, Any]]:
@@ -163,7 +167,7 @@ def decode(bench: Bench, threads: int) -> list[dict[str, Any]]:
 
         turns[name] = turn
     found = samples.taken(turns, lambda: bench.limits.read(threads), bench.plan.rounds, bench.plan.allowed(True))
-    return told(bench, "decode", samples.rows(found, OURS, threads=threads))
+    return told(bench, "decode", samples.rows(found, OURS, flips=True, threads=threads))
 
 
 def batch(bench: Bench, threads: int) -> list[dict[str, Any]]:
@@ -238,6 +242,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--dram-bytes", type=int, default=2 << 30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=1.0, help="times as many seconds for each figure")
     parser.add_argument("--quick", action="store_true", help="few samples")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()

@@ -63,11 +63,11 @@ def taken(
     return found
 
 
-def ratios(ours: Iterable[Sample], theirs: Iterable[Sample]) -> list[float]:
+def ratios(ours: Iterable[Sample], theirs: Iterable[Sample], alike: float = ALIKE) -> list[float]:
     """Our rate by theirs, of the pairs of one round whose limits are alike."""
     others = {one.round: one for one in theirs}
     pairs = [(one, others[one.round]) for one in ours if one.round in others]
-    return [a.rate / b.rate for a, b in pairs if max(a.limit, b.limit) <= ALIKE * min(a.limit, b.limit)]
+    return [a.rate / b.rate for a, b in pairs if max(a.limit, b.limit) <= alike * min(a.limit, b.limit)]
 
 
 def regimes(limits: Iterable[float]) -> list[tuple[float, float]]:
@@ -91,9 +91,13 @@ def figures(samples: Sequence[Sample]) -> dict[str, float]:
     }
 
 
-def rows(found: Mapping[str, Sequence[Sample]], ours: str, **what: Any) -> list[dict[str, Any]]:
-    """A row for each engine: medians, over all and in each regime, the ratio of ours to it, and every sample."""
-    parts = regimes(one.limit for samples in found.values() for one in samples)
+def rows(found: Mapping[str, Sequence[Sample]], ours: str, flips: bool = False, **what: Any) -> list[dict[str, Any]]:
+    """A row for each engine: medians, the ratio of ours to it, and every sample.
+
+    `flips`: the limit may be another from one moment to the next, as that of DRAM: medians in each regime too, and
+    ratios of pairs beside alike limits alone.
+    """
+    parts = regimes(one.limit for samples in found.values() for one in samples) if flips else []
     made = []
     for name, samples in found.items():
         row: dict[str, Any] = {"engine": name, **what, **figures(samples)}
@@ -101,7 +105,7 @@ def rows(found: Mapping[str, Sequence[Sample]], ours: str, **what: Any) -> list[
             inside = [[one for one in samples if low <= one.limit <= high] for low, high in parts]
             row["regimes"] = [figures(held) for held in inside if held]
         if name != ours and ours in found:
-            pairs = ratios(found[ours], samples)
+            pairs = ratios(found[ours], samples, ALIKE if flips else float("inf"))
             row |= {"ratio": statistics.median(pairs) if pairs else None, "pairs": len(pairs)}
         made.append(row | {"samples": [asdict(one) for one in samples]})
     return made

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def measured(engines: dict[str, Worker], limits: Machine, asked: argparse.Namesp
                 return got["tokens"] / got["seconds"], use, got["seconds"]
 
             turns[name] = turn
-        found = samples.taken(turns, lambda count=threads: limits.peak(count), asked.rounds, lambda name: asked.allowance)  # type: ignore[misc]
+        probe = partial(limits.peak, threads)
+        found = samples.taken(turns, probe, asked.rounds, lambda name: asked.allowance)
         report["score"] += samples.rows(found, OURS, threads=threads)
         for row in report["score"][-len(engines) :]:
             show(f"{threads} threads, {row['engine']}: {row['rate']:.0f} tokens/s, {row['share']:.0%} of sgemm")

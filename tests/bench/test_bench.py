@@ -60,7 +60,7 @@ def test_regimes_are_parted_by_gaps() -> None:
     assert samples.regimes([66.0, 36.0, 60.0, 38.0, 70.0]) == [(36.0, 38.0), (60.0, 70.0)]
     assert samples.regimes([24.0, 22.0, 26.0]) == [(22.0, 26.0)]
     found = {"us": [Sample(0, 9.0, 4.0, 36.0, 36.0), Sample(1, 15.0, 4.0, 66.0, 66.0)]}
-    (row,) = samples.rows(found, "us", threads=2)
+    (row,) = samples.rows(found, "us", flips=True, threads=2)
     assert [part["share"] for part in row["regimes"]] == [1.0, pytest.approx(60 / 66)]
 
 
