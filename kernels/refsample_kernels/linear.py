@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import fma, load, load_part, spread, total, widen
 from refsample_kernels.strips import prefetch
-from refsample_kernels.tiles import HIGH, PANEL, SLAB, SLABS, pack_rows, panel, whole
+from refsample_kernels.tiles import DEPTH, HIGH, PANEL, SLAB, SLABS, pack_rows, panel, whole
 
 Floats = NDArray[Any]
 FEW = 8
@@ -60,10 +60,11 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
         packed = np.empty(slabs * high * whole(width, 16), np.float32)
         for n in prange(slabs * high):
             pack_rows(flat_x, n, rows, width, high, packed)
-        turns = (slabs + SLABS - 1) // SLABS  # of a panel
-        for turn in prange((columns + PANEL - 1) // PANEL * turns):
-            left, first = turn // turns * PANEL, turn % turns * SLABS
-            right, last = min(columns, left + PANEL), min(slabs, first + SLABS)
+        each = SLABS if width <= DEPTH else 1
+        panels = (columns + PANEL - 1) // PANEL
+        for turn in prange((slabs + each - 1) // each * panels):
+            first, left = turn // panels * each, turn % panels * PANEL
+            last, right = min(slabs, first + each), min(columns, left + PANEL)
             panel(packed, first, last, high, rows, flat_w, left, right, width, flat_out, columns)
             if bias.shape[0]:
                 for n in range(first * high, min(rows, last * high)):

@@ -32,7 +32,7 @@ SLAB, PANEL = 96, 32
 """At most so many rows and columns are multiplied with each other in one go: multiples of HIGH and ACROSS."""
 SLABS = 4
 """So many slabs go through a panel in one task: it is packed once for them where a row is one block."""
-DEPTH = 1536
+DEPTH = 1024
 """Elements of a row in a block at most, a multiple of 16."""
 
 
