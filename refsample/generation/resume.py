@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import refsample.model
 from refsample import __version__
 from refsample.errors import ParameterError, shorten
-from refsample_kernels.jit import source_hash
+from refsample_kernels.store import source_hash
 
 if TYPE_CHECKING:
     from refsample.generation.model import Model
