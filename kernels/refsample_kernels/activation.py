@@ -78,9 +78,9 @@ def silu(x: Floats, out: Floats) -> None:
     for i in range(0, flat_x.size, 16):
         n = flat_x.size - i
         if n >= 16:
-            store(flat_out, i, _silu(load(flat_x, i)))
+            store(flat_out, i, silu_lanes(load(flat_x, i)))
         else:
-            store_part(flat_out, i, n, _silu(load_part(flat_x, i, n)))
+            store_part(flat_out, i, n, silu_lanes(load_part(flat_x, i, n)))
 
 
 @kernel(define_gelu)
@@ -90,9 +90,9 @@ def gelu(x: Floats, out: Floats) -> None:
     for i in range(0, flat_x.size, 16):
         n = flat_x.size - i
         if n >= 16:
-            store(flat_out, i, _gelu(load(flat_x, i)))
+            store(flat_out, i, gelu_lanes(load(flat_x, i)))
         else:
-            store_part(flat_out, i, n, _gelu(load_part(flat_x, i, n)))
+            store_part(flat_out, i, n, gelu_lanes(load_part(flat_x, i, n)))
 
 
 @kernel(define_gelu_tanh)
@@ -102,9 +102,9 @@ def gelu_tanh(x: Floats, out: Floats) -> None:
     for i in range(0, flat_x.size, 16):
         n = flat_x.size - i
         if n >= 16:
-            store(flat_out, i, _gelu_tanh(load(flat_x, i)))
+            store(flat_out, i, gelu_tanh_lanes(load(flat_x, i)))
         else:
-            store_part(flat_out, i, n, _gelu_tanh(load_part(flat_x, i, n)))
+            store_part(flat_out, i, n, gelu_tanh_lanes(load_part(flat_x, i, n)))
 
 
 @kernel(define_soft_cap)
@@ -136,12 +136,12 @@ def tanh(v: Any) -> Any:
 
 
 @helper
-def _silu(v: Any) -> Any:
+def silu_lanes(v: Any) -> Any:
     return div(v, add(spread(np.float32(1)), exp(sub(spread(np.float32(0)), v))))
 
 
 @helper
-def _gelu(v: Any) -> Any:
+def gelu_lanes(v: Any) -> Any:
     """max(v, 0) - |v| erfc(|v| / sqrt 2) / 2, which holds for both signs; from 30 on the second is 0."""
     zero, half, one = spread(np.float32(0)), spread(np.float32(0.5)), spread(np.float32(1))
     most = spread(np.float32(30))
@@ -157,7 +157,7 @@ def _gelu(v: Any) -> Any:
 
 
 @helper
-def _gelu_tanh(v: Any) -> Any:
+def gelu_tanh_lanes(v: Any) -> Any:
     """v / (1 + e^-2u); beyond 30 either way u decides nothing more, and its cube could overflow."""
     most, least = spread(np.float32(30)), spread(np.float32(-30))
     held = larger(below(v, most, v, most), least)

@@ -73,17 +73,25 @@ def attention(
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
     for turn in prange(rows * heads):
-        task = _task(turn, rows * heads)
-        h, count = task % heads, start + task // heads + 1
-        low = _lowest(count, window)
-        head = low // 16 * 16  # keys are read from this one on
-        weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
-        base = (h // group) * width * room
-        _scores(flat_q, task * width, flat_k, base + head, width, room, np.float32(scale), weights)
-        if cap > 0:
-            _cap(weights, np.float32(cap))
-        mass = _softmax(weights, low - head, count - head)
-        _mix(weights, count - head, flat_v, base + head * width, width, mass, flat_out, task * width)
+        task = task_of(turn, rows * heads)
+        base, count = task % heads // group * width * room, start + task // heads + 1
+        one_head(flat_q, task * width, flat_k, flat_v, base, width, room, count, scale, window, cap, flat_out)
+
+
+@helper
+def one_head(
+    q: Floats, i: int, keys: Floats, values: Floats, base: int, width: int, room: int, count: int, scale: float,
+    window: int, cap: float, out: Floats,
+) -> None:  # fmt: skip
+    """One row's query head q[i:i+width] over the first `count` keys of its key/value head, to out[i:i+width]."""
+    low = _lowest(count, window)
+    head = low // 16 * 16  # keys are read from this one on
+    weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
+    _scores(q, i, keys, base + head, width, room, np.float32(scale), weights)
+    if cap > 0:
+        _cap(weights, np.float32(cap))
+    mass = _softmax(weights, low - head, count - head)
+    _mix(weights, count - head, values, base + head * width, width, mass, out, i)
 
 
 def define_attention_bf16(
@@ -116,7 +124,7 @@ def attention_bf16(
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
     for turn in prange(rows * heads):
-        task = _task(turn, rows * heads)
+        task = task_of(turn, rows * heads)
         h, count = task % heads, start + task // heads + 1
         low = _lowest(count, window)
         head = low // 16 * 16  # keys are read from this one on
@@ -155,7 +163,7 @@ def _cap_bf16(scores: Floats, cap: Any) -> None:
 
 
 @helper
-def _task(turn: int, tasks: int) -> int:
+def task_of(turn: int, tasks: int) -> int:
     """Which row and head (task = row H + head) a turn of the loop takes: short rows beside long ones, even shares."""
     return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
 

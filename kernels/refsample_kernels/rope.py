@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.jit import kernel
+from refsample_kernels.jit import helper, kernel
 
 Floats = NDArray[Any]
 
@@ -27,13 +27,18 @@ def define_rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
 @kernel(define_rotate)
 def rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
     """See `define_rotate`; every product and sum is rounded by itself."""
-    rows, heads, width = x.shape
-    half = cos.shape[1]
-    for t in range(rows):
-        for h in range(heads):
-            for d in range(half):
-                low, high = x[t, h, d], x[t, h, d + half]
-                out[t, h, d] = low * cos[t, d] - high * sin[t, d]
-                out[t, h, d + half] = high * cos[t, d] + low * sin[t, d]
-            for d in range(2 * half, width):
-                out[t, h, d] = x[t, h, d]
+    for t in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            turned(x, t, h, cos, sin, out, t, h)
+
+
+@helper
+def turned(x: Floats, t: int, h: int, cos: Floats, sin: Floats, out: Floats, a: int, b: int) -> None:
+    """Head h of row t, turned, to out[a, b]."""
+    half, width = cos.shape[1], x.shape[2]
+    for d in range(half):
+        low, high = x[t, h, d], x[t, h, d + half]
+        out[a, b, d] = low * cos[t, d] - high * sin[t, d]
+        out[a, b, d + half] = high * cos[t, d] + low * sin[t, d]
+    for d in range(2 * half, width):
+        out[a, b, d] = x[t, h, d]

@@ -83,6 +83,12 @@ class Arithmetic:
     about: str = ""
     """What is rounded, and how: one line for a person."""
 
+    @property
+    def fused(self) -> bool:
+        """Whether kernels that do several of these operations at once (`few`) give the same bits."""
+        own = (self.linear, self.rms_norm, self.rotate, self.rotate_once, self.attention, self.settle, self.keep)
+        return own == (linear, rms_norm, rotate, rotate, attention, as_is, as_is) and self.activations == ACTIVATIONS
+
 
 def map_weights(
     weights: Weights,
@@ -123,6 +129,10 @@ def _float64(weights: Weights) -> Weights:
     return map_weights(weights, wide, wide)
 
 
+ACTIVATIONS: Mapping[Activation, Callable[[Array, Array], None]] = {
+    "silu": silu, "gelu": gelu, **dict.fromkeys(TANH_LIKE, gelu_tanh)
+}  # fmt: skip
+
 FLOAT32 = Arithmetic(
     name="float32",
     dtype=np.float32,
@@ -134,7 +144,7 @@ FLOAT32 = Arithmetic(
     layer_norm=layer_norm,
     rotate=rotate,
     rotate_once=rotate,
-    activations={"silu": silu, "gelu": gelu, **dict.fromkeys(TANH_LIKE, gelu_tanh)},
+    activations=ACTIVATIONS,
     attention=attention,
     route=route,
     soft_cap=soft_cap,

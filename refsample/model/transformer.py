@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from refsample.checks import room, token_id
 from refsample.errors import ParameterError
+from refsample.model import few
+from refsample.model.batch import Batch, Extra, adapted, extra_of
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
 from refsample.model.emulations import ARITHMETICS
@@ -25,28 +27,9 @@ from refsample.model.numerics import Arithmetic, Product
 from refsample.model.rope import Angles
 from refsample.model.weights import NOTHING, Layer, Mixture, Norm, Projection, Weights
 from refsample_kernels.lanes import widen
+from refsample_kernels.thin import FEW
 
 Ids = Sequence[int] | NDArray[Any]
-Extra = Sequence[tuple[NDArray[np.intp] | slice, LowRank]]
-"""Rows and what is added to a product there."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """What attention has to know of the rows [N] of one flat batch."""
-
-    positions: NDArray[np.int64]
-    """Of the rows in their texts, [N]."""
-    turns: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
-    """For each of the config's rotary settings, cosines and sines of the rows' positions, both [N, R/2]."""
-    spans: list[slice]
-    """Rows of each segment."""
-    caches: list[Cache]
-    """Cache of each segment, its length that before the new rows."""
-    adapted: list[tuple[NDArray[np.intp] | slice, Adapter]]
-    """Rows that an adapter adds to, for each adapter."""
-    first: int = 0
-    """The layer that the caches begin with: one, where they hold no more than the layer under way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +95,12 @@ class Transformer:
         chosen = [self.adapter] * len(caches) if adapters is None else adapters
         batch = self.batch(lengths, caches, chosen)
         x = self.embed(ids, batch)
+        fused = self.arithmetic.fused and len(x) <= FEW and not batch.adapted
         for number, layer in enumerate(self.weights.layers):
-            x = self.block(layer, number, x, batch)
+            if fused and few.suits(self.config, layer):
+                few.block(self.config, layer, number, x, batch)
+            else:
+                x = self.block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
             cache.length += length
         spans = batch.spans
@@ -135,7 +122,7 @@ class Transformer:
             cache.declared = cache.declared or length
         positions = np.concatenate([np.arange(c.length, c.length + n) for n, c in zip(lengths, caches, strict=True)])
         turns = tuple(self._turns(angles, positions, spans, caches) for angles in self.angles)
-        return Batch(positions, turns, spans, list(caches), _adapted(spans, adapters), first)
+        return Batch(positions, turns, spans, list(caches), adapted(spans, adapters), first)
 
     def _turns(
         self, angles: Angles, positions: NDArray[np.int64], spans: Sequence[slice], caches: Sequence[Cache]
@@ -163,7 +150,7 @@ class Transformer:
     def head(self, x: NDArray[Any], spans: Sequence[slice], adapters: Sequence[Adapter | None]) -> NDArray[Any]:
         """Last hidden states [N, C], each span of them with its adapter -> logits [N, V]."""
         c, normed = self.config, self._norm(x, self.weights.final_norm)
-        extra = [(rows, one.head) for rows, one in _adapted(spans, adapters) if one.head is not None]
+        extra = [(rows, one.head) for rows, one in adapted(spans, adapters) if one.head is not None]
         logits = self._linear(normed, self.weights.head, extra, self.arithmetic.head)  # [N, V]
         if c.logits_scale != 1:
             logits = self.arithmetic.settle(logits / logits.dtype.type(c.logits_scale))
@@ -184,7 +171,7 @@ class Transformer:
         """One layer on x [N, C]."""
         settle, scale = self.arithmetic.settle, self.config.residual_scale
         normed = x if layer.attention_norm is None else self._norm(x, layer.attention_norm)
-        mixed = self._linear(self._attend(layer, number, normed, batch), layer.o, _extra(batch, number, "o"))
+        mixed = self._linear(self._attend(layer, number, normed, batch), layer.o, extra_of(batch, number, "o"))
         if layer.attention_out_norm is not None:
             mixed = self._norm(mixed, layer.attention_out_norm)
         if self.config.parallel:  # the feed-forward reads what attention read, or a norm of its own of it
@@ -202,9 +189,9 @@ class Transformer:
         if layer.mixture is not None:
             return self._experts(layer.mixture, x)
         assert layer.up is not None and layer.down is not None
-        wide = self._linear(x, layer.up, _extra(batch, number, "up"))  # [N, F]
-        gate = None if layer.gate is None else self._linear(x, layer.gate, _extra(batch, number, "gate"))  # [N, F]
-        return self._linear(self._bent(gate, wide), layer.down, _extra(batch, number, "down"))
+        wide = self._linear(x, layer.up, extra_of(batch, number, "up"))  # [N, F]
+        gate = None if layer.gate is None else self._linear(x, layer.gate, extra_of(batch, number, "gate"))  # [N, F]
+        return self._linear(self._bent(gate, wide), layer.down, extra_of(batch, number, "down"))
 
     def _bent(self, gate: NDArray[Any] | None, wide: NDArray[Any]) -> NDArray[Any]:
         """act(gate) * wide, without a gate act(wide); all [N, F]."""
@@ -235,15 +222,18 @@ class Transformer:
     def _attend(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """Attention of the normed rows x [N, C]; their keys and values go into the caches. [N, HD]"""
         c, math = self.config, self.arithmetic
-        q = self._linear(x, layer.q, _extra(batch, number, "q"))  # [N, HD]
-        k = self._linear(x, layer.k, _extra(batch, number, "k"))  # [N, KD]
-        v = self._linear(x, layer.v, _extra(batch, number, "v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
+        q = self._linear(x, layer.q, extra_of(batch, number, "q"))  # [N, HD]
+        k = self._linear(x, layer.k, extra_of(batch, number, "k"))  # [N, KD]
+        v = self._linear(x, layer.v, extra_of(batch, number, "v")).reshape(-1, c.kv_heads, c.head_width)  # [N, K, D]
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = self._head_norm(q, layer.q_norm), self._head_norm(k, layer.k_norm)
-        q, k = self._turned(q, c.heads, number, batch), self._turned(k, c.kv_heads, number, batch)
+        q, k = q.reshape(-1, c.heads, c.head_width), k.reshape(-1, c.kv_heads, c.head_width)  # [N, H, D], [N, K, D]
         out = np.empty_like(q)  # [N, H, D]
-        k, v = math.keep(k), math.keep(v)
-        window, cap = c.windows[number] or 0, c.attention_cap or 0.0
+        if math.fused:
+            few.attended(c, number, q, k, v, batch, out)
+            return out.reshape(len(x), -1)
+        q, k = self._turned(q, number, batch), math.keep(self._turned(k, number, batch))
+        v, window, cap = math.keep(v), c.windows[number] or 0, c.attention_cap or 0.0
         for span, cache in zip(batch.spans, batch.caches, strict=True):
             start, keys, values = cache.length, cache.keys[number - batch.first], cache.values[number - batch.first]
             end = start + span.stop - span.start
@@ -252,15 +242,14 @@ class Transformer:
             math.attention(q[span], keys, values, start, c.attention_scales[number], window, cap, out[span])
         return out.reshape(len(x), -1)
 
-    def _turned(self, x: NDArray[Any], heads: int, number: int, batch: Batch) -> NDArray[Any]:
-        """Queries or keys [N, HD] with the rotary embedding of a layer, where it has one; [N, H, D]."""
-        apart = x.reshape(len(x), heads, self.config.head_width)  # [N, H, D]
+    def _turned(self, x: NDArray[Any], number: int, batch: Batch) -> NDArray[Any]:
+        """Queries or keys [N, H, D] with the rotary embedding of a layer, where it has one."""
         which = self.config.layer_ropes[number]
         if which is None:
-            return apart
-        turned = np.empty_like(apart)  # [N, H, D]
+            return x
+        turned = np.empty_like(x)  # [N, H, D]
         rotate = self.arithmetic.rotate_once if self.config.family.rotary_once else self.arithmetic.rotate
-        rotate(apart, *batch.turns[which], turned)
+        rotate(x, *batch.turns[which], turned)
         return turned
 
     def _head_norm(self, x: NDArray[Any], norm: Norm) -> NDArray[Any]:
@@ -296,25 +285,6 @@ class Transformer:
             weight = norm.weight + norm.weight.dtype.type(1) if kind == "rms_plus_one" else norm.weight
             self.arithmetic.rms_norm_once(x, weight, eps, out)
         return out
-
-
-def _adapted(
-    spans: Sequence[slice], adapters: Sequence[Adapter | None]
-) -> list[tuple[NDArray[np.intp] | slice, Adapter]]:
-    """The rows of each adapter; of one that all segments have, a slice of all."""
-    if len({id(one) for one in adapters}) == 1:
-        return [] if adapters[0] is None else [(slice(None), adapters[0])]
-    held: dict[int, tuple[Adapter, list[NDArray[np.intp]]]] = {}
-    for span, one in zip(spans, adapters, strict=True):
-        if one is not None:
-            held.setdefault(id(one), (one, []))[1].append(np.arange(span.start, span.stop))
-    return [(np.concatenate(rows), one) for one, rows in held.values()]
-
-
-def _extra(batch: Batch, number: int, field: str) -> Extra:
-    """What adapters add to a projection of a layer, with the rows that they add it to."""
-    found = ((rows, adapter.layers[number].get(field)) for rows, adapter in batch.adapted)
-    return [(rows, factors) for rows, factors in found if factors is not None]
 
 
 def _checked(
