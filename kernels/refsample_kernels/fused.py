@@ -44,7 +44,7 @@ def define_project(
 
 
 def _small_project(x: Floats, norm: Floats, eps: float, wq: NDArray[Any], *rest: Any) -> bool:
-    return bool(x.shape[0] * wq.size < 100_000)
+    return bool(x.shape[0] * wq.size < 64_000)
 
 
 @kernel(define_project, parallel=True, small=_small_project)
@@ -62,22 +62,11 @@ def project(
     for turn in prange((first + second + third + STRETCH - 1) // STRETCH):
         for place in range(turn * STRETCH, min(first + second + third, turn * STRETCH + STRETCH)):
             if place < first:
-                _product(flat_x, rows, width, flat_q, bq, place, out_q, first)
+                thin(flat_x, rows, width, flat_q, bq, place, out_q, first)
             elif place < first + second:
-                _product(flat_x, rows, width, flat_k, bk, place - first, out_k, second)
+                thin(flat_x, rows, width, flat_k, bk, place - first, out_k, second)
             else:
-                _product(flat_x, rows, width, flat_v, bv, place - first - second, out_v, third)
-
-
-@helper
-def _product(
-    x: Floats, rows: int, width: int, w: NDArray[Any], bias: Floats, m: int, out: Floats, columns: int
-) -> None:
-    """Column m of out [rows, columns]."""
-    thin(x, rows, width, w, m, out, m, columns)
-    if bias.shape[0]:
-        for n in range(rows):
-            out[n * columns + m] += bias[m]
+                thin(flat_x, rows, width, flat_v, bv, place - first - second, out_v, third)
 
 
 def define_gated(
@@ -114,9 +103,9 @@ def gated(
     for turn in prange((columns + STRETCH - 1) // STRETCH):
         left, right = turn * STRETCH, min(columns, turn * STRETCH + STRETCH)
         for m in range(left, right):
-            _product(flat_x, rows, width, flat_gate, gate_bias, m, flat_out, columns)
+            thin(flat_x, rows, width, flat_gate, gate_bias, m, flat_out, columns)
         for m in range(left, right):
-            _product(flat_x, rows, width, flat_up, up_bias, m, wide, columns)
+            thin(flat_x, rows, width, flat_up, up_bias, m, wide, columns)
         for n in range(rows):
             i = n * columns + left
             bent = _bent(load_part(flat_out, i, right - left), activation)
@@ -140,7 +129,7 @@ def define_add_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats
 
 
 def _small_add_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> bool:
-    return bool(x.shape[0] * weight.size < 200_000)
+    return bool(x.shape[0] * weight.size < 100_000)
 
 
 @kernel(define_add_linear, parallel=True, small=_small_add_linear)
@@ -152,6 +141,6 @@ def add_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> No
     made = np.empty(rows * columns, np.float32)  # [N, M]
     for turn in prange((columns + STRETCH - 1) // STRETCH):
         for m in range(turn * STRETCH, min(columns, turn * STRETCH + STRETCH)):
-            _product(flat_x, rows, width, flat_w, bias, m, made, columns)
+            thin(flat_x, rows, width, flat_w, bias, m, made, columns)
             for n in range(rows):
                 flat_out[n * columns + m] += made[n * columns + m]

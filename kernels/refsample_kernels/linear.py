@@ -31,31 +31,46 @@ def _small(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> bool:
 
 @kernel(define_linear, parallel=True, small=_small)
 def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
-    """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it."""
+    """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it.
+
+    For many rows: they are laid out anew first.
+    """
     rows, width = x.shape
     columns = weight.shape[0]
     flat_x, flat_w, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
-    if rows <= FEW:
-        for turn in prange((columns + STRETCH - 1) // STRETCH):
-            for m in range(turn * STRETCH, min(columns, turn * STRETCH + STRETCH)):
-                thin(flat_x, rows, width, flat_w, m, flat_out, m, columns)
-                if bias.shape[0]:
-                    for n in range(rows):
-                        out[n, m] += bias[m]
-    else:
-        slabs = (rows + SLAB - 1) // SLAB
-        high = whole((rows + slabs - 1) // slabs, HIGH)  # rows of a slab
-        packed = np.empty(slabs * high * whole(width, 16), np.float32)
-        for n in prange(slabs * high):
-            pack_rows(flat_x, n, rows, width, high, packed)
-        each = SLABS if width <= DEPTH else 1
-        panels = (columns + PANEL - 1) // PANEL
-        for turn in prange((slabs + each - 1) // each * panels):
-            first, left = turn // panels * each, turn % panels * PANEL
-            last, right = min(slabs, first + each), min(columns, left + PANEL)
-            panel(packed, first, last, high, rows, flat_w, left, right, width, flat_out, columns)
-            if bias.shape[0]:
-                for n in range(first * high, min(rows, last * high)):
-                    for m in range(left, right):
-                        out[n, m] += bias[m]
+    slabs = (rows + SLAB - 1) // SLAB
+    high = whole((rows + slabs - 1) // slabs, HIGH)  # rows of a slab
+    packed = np.empty(slabs * high * whole(width, 16), np.float32)
+    for n in prange(slabs * high):
+        pack_rows(flat_x, n, rows, width, high, packed)
+    each = SLABS if width <= DEPTH else 1
+    panels = (columns + PANEL - 1) // PANEL
+    for turn in prange((slabs + each - 1) // each * panels):
+        first, left = turn // panels * each, turn % panels * PANEL
+        last, right = min(slabs, first + each), min(columns, left + PANEL)
+        panel(packed, first, last, high, rows, flat_w, left, right, width, flat_out, columns)
+        if bias.shape[0]:
+            for n in range(first * high, min(rows, last * high)):
+                for m in range(left, right):
+                    out[n, m] += bias[m]
 
+
+def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
+    """`define_linear`, N up to `thin.FEW`."""
+    define_linear(x, weight, bias, out)
+
+
+@kernel(define_linear_few, parallel=True, small=_small)
+def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
+    """See `define_linear_few`; the bits are those of `linear`."""
+    flat_x, flat_w, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    rows, width = x.shape
+    columns = weight.shape[0]
+    for turn in prange((columns + STRETCH - 1) // STRETCH):
+        for m in range(turn * STRETCH, min(columns, turn * STRETCH + STRETCH)):
+            thin(flat_x, rows, width, flat_w, bias, m, flat_out, columns)
+
+
+def apply_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
+    """`define_linear` by the kernel that suits the number of rows. Each is compiled when it is first needed."""
+    (linear_few if len(x) <= FEW else linear)(x, weight, bias, out)

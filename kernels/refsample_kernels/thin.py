@@ -25,16 +25,20 @@ page."""
 
 
 @helper
-def thin(x: Floats, rows: int, width: int, w: NDArray[Any], m: int, out: Floats, o: int, step: int) -> None:
-    """Every row of x [rows, width] times row m of w [.., width], to out[o], out[o + step], ...; arrays are flat."""
+def thin(x: Floats, rows: int, width: int, w: NDArray[Any], bias: Floats, m: int, out: Floats, columns: int) -> None:
+    """Column m of out [rows, columns]: x [rows, width] times row m of w [columns, width], and bias[m] unless bias is
+    [0]; arrays are flat."""
     j = m * width
     for n in range(0, rows - rows % 4, 4):
-        _four(x, n * width, w, j, width, out, o + n * step, step)
+        _four(x, n * width, w, j, width, out, n * columns + m, columns)
     n = rows - rows % 4
     if rows % 4 > 1:
-        _two(x, n * width, w, j, width, out, o + n * step, step)
+        _two(x, n * width, w, j, width, out, n * columns + m, columns)
     if rows % 2:
-        out[o + (rows - 1) * step] = _one(x, (rows - 1) * width, w, j, width)
+        out[(rows - 1) * columns + m] = _one(x, (rows - 1) * width, w, j, width)
+    if bias.shape[0]:
+        for n in range(rows):
+            out[n * columns + m] += bias[m]
 
 
 @helper

@@ -21,7 +21,7 @@ from refsample.model.halves import BF16, F16
 from refsample.model.numerics import FLOAT32, FLOAT64, Arithmetic, as_is, map_weights
 from refsample.model.weights import Projection, Weights
 from refsample_kernels.attention import attention
-from refsample_kernels.linear import linear
+from refsample_kernels.linear import apply_linear
 from refsample_kernels.norm import layer_norm, rms_norm
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ def _with_outer(rounded: Rounding, weights: Weights) -> Weights:
 
 def _linear_of(rounded: Rounding, x: Array, weight: Array, bias: Array, out: Array) -> None:
     """x [N, in] rounded, each row by itself, then x W^T + b."""
-    linear(rounded(x), weight, bias, out)
+    apply_linear(rounded(x), weight, bias, out)
 
 
 def _weights(name: str, rounded: Rounding, about: str) -> Arithmetic:
@@ -60,8 +60,8 @@ def _with_tokens(name: str, rounded: Rounding, about: str) -> Arithmetic:
         name=name,
         prepare=partial(_projections, rounded),
         linear=partial(_linear_of, rounded),
-        head=linear,
-        router=linear,
+        head=apply_linear,
+        router=apply_linear,
         about=about,
     )
 
@@ -71,7 +71,7 @@ def _gguf(name: str, rounded: Rounding, about: str) -> Arithmetic:
     Q8_0 first, whatever the type of the weights."""
     product = partial(_linear_of, quantise.round_to_q8_0)
     made = _weights(name, rounded, about)
-    return replace(made, prepare=partial(_with_outer, rounded), linear=product, router=linear)
+    return replace(made, prepare=partial(_with_outer, rounded), linear=product, router=apply_linear)
 
 
 # --- another order of sums ------------------------------------------------------------------------------------------

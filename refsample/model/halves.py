@@ -19,7 +19,7 @@ from refsample.model.quantise import to_f16
 from refsample.model.weights import NOTHING, Weights
 from refsample_kernels.attention import attention_bf16
 from refsample_kernels.lanes import to_bf16, widen
-from refsample_kernels.linear import linear
+from refsample_kernels.linear import apply_linear
 from refsample_kernels.moe import route
 from refsample_kernels.norm import layer_norm, rms_norm
 
@@ -49,7 +49,7 @@ def _prepare(bits: Rounding, to: Rounding, weights: Weights) -> Weights:
 
 def _linear(to: Rounding, x: Array, weight: Array, bias: Array, out: Array) -> None:
     """x [N, in] W^T + b in float32, the result [N, out] rounded."""
-    linear(x, weight, bias, out)
+    apply_linear(x, weight, bias, out)
     out[...] = to(out)
 
 
@@ -133,7 +133,7 @@ def _attention_f16(
         mine = slice(kv * group, (kv + 1) * group)
         scores = np.empty((rows * group, end), np.float32)  # [T G, S]
         mine_q = np.ascontiguousarray(q[:, mine]).reshape(-1, width)  # [T G, D]
-        linear(mine_q, np.ascontiguousarray(keys[kv, :, :end].T), NOTHING, scores)
+        apply_linear(mine_q, np.ascontiguousarray(keys[kv, :, :end].T), NOTHING, scores)
         with np.errstate(invalid="ignore"):  # a score that overflowed makes NaN of its row, as there
             scores = to_f16(to_f16(scores) * np.float32(scale))
             if cap:
@@ -144,7 +144,7 @@ def _attention_f16(
             powers = np.exp((scores - scores.max(axis=1, keepdims=True)).astype(np.float64))
             shares = to_f16((powers / np.cumsum(powers, axis=1)[:, -1:]).astype(np.float32))  # summed in turn
         mixed = np.empty((rows * group, width), np.float32)  # [T G, D]
-        linear(shares, np.ascontiguousarray(values[kv, :end].T), NOTHING, mixed)
+        apply_linear(shares, np.ascontiguousarray(values[kv, :end].T), NOTHING, mixed)
         out[:, mine] = to_f16(mixed).reshape(rows, group, width)
 
 
@@ -154,7 +154,7 @@ def _half(name: str, to: Rounding, bits: Rounding, attention: Callable[..., None
         dtype=np.float32,
         prepare=partial(_prepare, bits, to),
         linear=partial(_linear, to),
-        low_rank=linear,
+        low_rank=apply_linear,
         rms_norm=partial(_rms_norm, to),
         rms_norm_once=partial(_rms_norm_once, to),
         layer_norm=partial(_layer_norm, to),

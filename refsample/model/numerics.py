@@ -27,7 +27,7 @@ from refsample_kernels.activation import (
 )
 from refsample_kernels.attention import attention, define_attention
 from refsample_kernels.lanes import widen
-from refsample_kernels.linear import define_linear, linear
+from refsample_kernels.linear import apply_linear, define_linear
 from refsample_kernels.moe import define_route, route
 from refsample_kernels.norm import define_layer_norm, define_rms_norm, layer_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
@@ -87,7 +87,8 @@ class Arithmetic:
     def fused(self) -> bool:
         """Whether kernels that do several of these operations at once (`few`) give the same bits."""
         own = (self.linear, self.rms_norm, self.rotate, self.rotate_once, self.attention, self.settle, self.keep)
-        return own == (linear, rms_norm, rotate, rotate, attention, as_is, as_is) and self.activations == ACTIVATIONS
+        theirs = (apply_linear, rms_norm, rotate, rotate, attention, as_is, as_is)
+        return own == theirs and self.activations == ACTIVATIONS
 
 
 def map_weights(
@@ -137,8 +138,8 @@ FLOAT32 = Arithmetic(
     name="float32",
     dtype=np.float32,
     prepare=as_is,
-    linear=linear,
-    low_rank=linear,
+    linear=apply_linear,
+    low_rank=apply_linear,
     rms_norm=rms_norm,
     rms_norm_once=rms_norm,
     layer_norm=layer_norm,

@@ -22,10 +22,11 @@ from refsample_kernels.activation import (
 from refsample_kernels.attention import attention, attention_bf16, define_attention, define_attention_bf16
 from refsample_kernels.jit import jit_disabled
 from refsample_kernels.lanes import to_bf16, widen
-from refsample_kernels.linear import define_linear, linear
+from refsample_kernels.linear import define_linear, define_linear_few, linear, linear_few
 from refsample_kernels.moe import define_route, route
 from refsample_kernels.norm import define_layer_norm, define_rms_norm, layer_norm, rms_norm
 from refsample_kernels.rope import define_rotate, rotate
+from refsample_kernels.thin import FEW
 
 Array = NDArray[Any]
 few = settings(max_examples=10 if jit_disabled() else 60)
@@ -75,6 +76,12 @@ def test_linear(seed: int, salt: str, rows: int, width: int, columns: int, biase
     define_linear(x, weight, bias, want)
     scale = np.abs(x) @ np.abs(widen(weight)).T + (np.abs(bias) if biased else 0)
     assert np.all(np.abs(got - want) <= 1e-6 * scale + 1e-37)
+    if rows <= FEW:
+        few_got, few_want = np.full((rows, columns), np.nan, np.float32), np.full((rows, columns), np.nan)
+        linear_few(x, weight, bias, few_got)
+        define_linear_few(x, weight, bias, few_want)
+        np.testing.assert_array_equal(few_got, got)
+        np.testing.assert_array_equal(few_want, want)
 
 
 def test_linear_with_many_rows_and_columns() -> None:

@@ -1,4 +1,4 @@
-"""Kernels that do several steps at once: near their definitions, and bit for bit the single kernels one after another."""
+"""Kernels that do several steps at once: near their definitions, and bit for bit the single kernels in their order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from refsample_kernels.fused import (
     project,
 )
 from refsample_kernels.jit import jit_disabled
-from refsample_kernels.linear import linear
+from refsample_kernels.linear import apply_linear, linear, linear_few
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import rotate
 from tests.kernels.test_definitions import held, salted, salts, seeds
@@ -33,6 +33,7 @@ from tests.kernels.test_definitions import held, salted, salts, seeds
 Array = NDArray[Any]
 few = settings(max_examples=5 if jit_disabled() else 40)
 rows_of, widths, kinds = st.integers(1, 8), st.integers(1, 70), st.sampled_from(["float32", "float16", "bfloat16"])
+bends = st.sampled_from([SILU, GELU, GELU_TANH])
 EPS = 1e-5
 
 
@@ -56,15 +57,15 @@ def test_project(
     rms_norm(x, norm, EPS, normed)
     for weight, bias, out, want in zip(weights, biases, outs, exact, strict=True):
         single = empty(*out.shape)
-        linear(normed, weight, bias, single)
+        apply_linear(normed, weight, bias, single)
         np.testing.assert_array_equal(out, single)
         assert np.abs(out - want).max() <= 5e-6 * max(1e-30, bound(normed, weight, bias))
 
 
 def bound(x: Array, weight: Array, bias: Array) -> float:
-    """The largest sum of magnitudes that a product has."""
+    """The largest sum of magnitudes that a apply_linear has."""
     wide = np.zeros((len(x), len(weight)), np.float32)
-    linear(np.abs(x), held_abs(weight), np.abs(bias), wide)
+    apply_linear(np.abs(x), held_abs(weight), np.abs(bias), wide)
     return float(wide.max())
 
 
@@ -73,7 +74,7 @@ def held_abs(weight: Array) -> Array:
 
 
 @few
-@given(seeds, salts, rows_of, widths, st.integers(1, 40), st.booleans(), kinds, st.sampled_from([SILU, GELU, GELU_TANH]))
+@given(seeds, salts, rows_of, widths, st.integers(1, 40), st.booleans(), kinds, bends)
 def test_gated(
     seed: int, salt: str, rows: int, width: int, columns: int, biased: bool, kind: str, activation: int
 ) -> None:
@@ -86,8 +87,8 @@ def test_gated(
     define_gated(x, norm, EPS, gate, up, *biases, activation, exact)
     normed, inner, wide, bent = empty(rows, width), *(empty(rows, columns) for _ in range(3))
     rms_norm(x, norm, EPS, normed)
-    linear(normed, gate, biases[0], inner)
-    linear(normed, up, biases[1], wide)
+    apply_linear(normed, gate, biases[0], inner)
+    apply_linear(normed, up, biases[1], wide)
     (silu, gelu, gelu_tanh)[activation](inner, bent)
     np.testing.assert_array_equal(out, bent * wide)
     sizes = bound(normed, gate, biases[0]), bound(normed, up, biases[1])
@@ -103,7 +104,7 @@ def test_add_linear(seed: int, salt: str, rows: int, width: int, columns: int, b
     out, exact, single = before.copy(), before.astype(np.float64), empty(rows, columns)
     add_linear(x, weight, bias, out)
     define_add_linear(x, weight, bias, exact)
-    linear(x, weight, bias, single)
+    apply_linear(x, weight, bias, single)
     np.testing.assert_array_equal(out, before + single)
     assert np.abs(out - exact).max() <= 2e-6 * max(1e-30, bound(x, weight, bias) + float(np.abs(before).max()))
 
@@ -159,8 +160,9 @@ def test_a_row_has_the_same_bits_in_every_tile(width: int, kind: str) -> None:
     x, weight = salted(rng, "plain", most, width), held(salted(rng, "plain", 35, width), kind)
     nothing, alone = np.empty(0, np.float32), empty(most, 35)
     for n in range(most):
-        linear(x[n : n + 1], weight, nothing, alone[n : n + 1])
+        apply_linear(x[n : n + 1], weight, nothing, alone[n : n + 1])
     for rows in (2, 3, 7, 8, 9, 10) if jit_disabled() else (2, 3, 4, 5, 8, 9, 10, 11, 96, 97, 200, 401):
-        together = empty(rows, 35)
-        linear(x[:rows], weight, nothing, together)
-        np.testing.assert_array_equal(together, alone[:rows])
+        for kernel in (linear, linear_few) if rows <= 8 else (linear, apply_linear):
+            together = empty(rows, 35)
+            kernel(x[:rows], weight, nothing, together)
+            np.testing.assert_array_equal(together, alone[:rows])

@@ -1,4 +1,4 @@
-"""The machine form of each strip operation against its plain definition; a strip is as wide as the machine's register."""
+"""The machine form of each strip operation against its plain definition; a strip is as wide as a register."""
 
 from __future__ import annotations
 
