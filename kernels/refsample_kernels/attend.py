@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.attention import define_attention, one_head, task_of
+from refsample_kernels.attention import define_attention, piece, pieces_of, task_of
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.rope import define_rotate, turned
 
@@ -55,10 +55,10 @@ def attend(
         for t in prange(rows):
             _kept(q, k, v, cos, sin, keys, values, start, t, held)
     flat_q, flat_k, flat_v, flat_out = held.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    for turn in prange(rows * heads):
-        task = task_of(turn, rows * heads)
-        base, count = task % heads // group * width * room, start + task // heads + 1
-        one_head(flat_q, task * width, flat_k, flat_v, base, width, room, count, scale, window, cap, flat_out)
+    tasks = heads * pieces_of(rows, width, start, window)
+    for turn in prange(tasks):
+        task = task_of(turn, tasks)
+        piece(flat_q, flat_k, flat_v, flat_out, rows, heads, group, width, room, start, scale, window, cap, task)
 
 
 @helper

@@ -12,28 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.activation import tanh
+from refsample_kernels.heads import cap_bf16, lowest_key, many_rows, mix, one_row, scores_of, softmax
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.lanes import (
-    add,
     div,
-    exp,
-    first,
-    fma,
-    larger,
-    largest,
     load,
     load_part,
     mul,
     spread,
     store,
     store_part,
-    sub,
     to_bf16,
-    total,
 )
 
 Floats = NDArray[Any]
+TOGETHER = 24
+"""Rows that share what they read: a multiple of 3."""
 
 
 def define_attention(
@@ -72,26 +66,45 @@ def attention(
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    for turn in prange(rows * heads):
-        task = task_of(turn, rows * heads)
-        base, count = task % heads // group * width * room, start + task // heads + 1
-        one_head(flat_q, task * width, flat_k, flat_v, base, width, room, count, scale, window, cap, flat_out)
+    tasks = heads * pieces_of(rows, width, start, window)
+    for turn in prange(tasks):
+        task = task_of(turn, tasks)
+        piece(flat_q, flat_k, flat_v, flat_out, rows, heads, group, width, room, start, scale, window, cap, task)
 
 
 @helper
-def one_head(
-    q: Floats, i: int, keys: Floats, values: Floats, base: int, width: int, room: int, count: int, scale: float,
-    window: int, cap: float, out: Floats,
+def pieces_of(rows: int, width: int, start: int, window: int) -> int:
+    """In how many pieces the rows are attended: those that can share what they read, TOGETHER at a time, then what is
+    left one by one; all one by one where a window cuts, or heads are no multiple of sixteen wide."""
+    shared = rows // 3 if width % 16 == 0 and (window == 0 or start + rows <= window) else 0
+    return (3 * shared + TOGETHER - 1) // TOGETHER + rows - 3 * shared
+
+
+@helper
+def piece(
+    q: Floats, keys: Floats, values: Floats, out: Floats, rows: int, heads: int, group: int, width: int, room: int,
+    start: int, scale: float, window: int, cap: float, task: int,
 ) -> None:  # fmt: skip
-    """One row's query head q[i:i+width] over the first `count` keys of its key/value head, to out[i:i+width]."""
-    low = _lowest(count, window)
-    head = low // 16 * 16  # keys are read from this one on
-    weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
-    _scores(q, i, keys, base + head, width, room, np.float32(scale), weights)
-    if cap > 0:
-        _cap(weights, np.float32(cap))
-    mass = _softmax(weights, low - head, count - head)
-    _mix(weights, count - head, values, base + head * width, width, mass, out, i)
+    """The head task % heads of the piece task // heads of the rows; arrays are flat."""
+    number, h = task // heads, task % heads
+    base, alone = h // group * width * room, rows % 3
+    if pieces_of(rows, width, start, window) == rows:  # as many as with groups only where all are alone
+        alone = rows
+    t = TOGETHER * number
+    if t < rows - alone:
+        i, triples = (t * heads + h) * width, min(TOGETHER, rows - alone - t) // 3
+        step, count = heads * width, start + t + 1
+        many_rows(q, i, step, keys, values, base, width, room, count, triples, scale, cap, out)
+    else:
+        t = rows - alone + number - (rows - alone + TOGETHER - 1) // TOGETHER
+        i = (t * heads + h) * width
+        one_row(q, i, keys, values, base, width, room, start + t + 1, scale, window, cap, out)
+
+
+@helper
+def task_of(turn: int, tasks: int) -> int:
+    """Which row and head (task = row H + head) a turn of the loop takes: short rows beside long ones, even shares."""
+    return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
 
 
 def define_attention_bf16(
@@ -126,100 +139,18 @@ def attention_bf16(
     for turn in prange(rows * heads):
         task = task_of(turn, rows * heads)
         h, count = task % heads, start + task // heads + 1
-        low = _lowest(count, window)
+        low = lowest_key(count, window)
         head = low // 16 * 16  # keys are read from this one on
         weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
         base, o = (h // group) * width * room, task * width
-        _scores(flat_q, o, flat_k, base + head, width, room, np.float32(1), weights)
+        scores_of(flat_q, o, flat_k, base + head, width, room, np.float32(1), weights)
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(mul(to_bf16(load(weights, s)), spread(np.float32(scale)))))
         if cap > 0:
-            _cap_bf16(weights, np.float32(cap))
-        mass = spread(_softmax(weights, low - head, count - head))
+            cap_bf16(weights, np.float32(cap))
+        mass = spread(softmax(weights, low - head, count - head))
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(div(load(weights, s), mass)))
-        _mix(weights, count - head, flat_v, base + head * width, width, np.float32(1), flat_out, o)
+        mix(weights, count - head, flat_v, base + head * width, width, np.float32(1), flat_out, o)
         for d in range(0, width, 16):
             store_part(flat_out, o + d, width - d, to_bf16(load_part(flat_out, o + d, width - d)))
-
-
-@helper
-def _lowest(count: int, window: int) -> int:
-    """First key that a row with `count` keys up to its own may see."""
-    return count - window if 0 < window < count else 0
-
-
-@helper
-def _cap(scores: Floats, cap: Any) -> None:
-    for s in range(0, scores.size, 16):
-        store(scores, s, mul(tanh(div(load(scores, s), spread(cap))), spread(cap)))
-
-
-@helper
-def _cap_bf16(scores: Floats, cap: Any) -> None:
-    for s in range(0, scores.size, 16):
-        bent = to_bf16(tanh(to_bf16(div(load(scores, s), spread(cap)))))
-        store(scores, s, to_bf16(mul(bent, spread(cap))))
-
-
-@helper
-def task_of(turn: int, tasks: int) -> int:
-    """Which row and head (task = row H + head) a turn of the loop takes: short rows beside long ones, even shares."""
-    return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
-
-
-@helper
-def _scores(q: Floats, i: int, keys: Floats, base: int, width: int, room: int, scale: Any, scores: Floats) -> None:
-    for s in range(0, scores.size - 63, 64):  # four blocks at once only hide latency: each lane sums alone
-        a = b = c = e = spread(np.float32(0))
-        for d in range(width):
-            v, j = spread(q[i + d]), base + d * room + s
-            a, b = fma(v, load(keys, j), a), fma(v, load(keys, j + 16), b)
-            c, e = fma(v, load(keys, j + 32), c), fma(v, load(keys, j + 48), e)
-        store(scores, s, mul(a, spread(scale)))
-        store(scores, s + 16, mul(b, spread(scale)))
-        store(scores, s + 32, mul(c, spread(scale)))
-        store(scores, s + 48, mul(e, spread(scale)))
-    for s in range(scores.size - scores.size % 64, scores.size, 16):
-        a = spread(np.float32(0))
-        for d in range(width):
-            a = fma(spread(q[i + d]), load(keys, base + d * room + s), a)
-        store(scores, s, mul(a, spread(scale)))
-
-
-@helper
-def _softmax(scores: Floats, low: int, count: int) -> Any:
-    """Scores become e^(score - largest), zeros below low (in the first block) and from count on; their sum."""
-    lowest = spread(np.float32(-np.inf))
-    most = lowest
-    if low > 0:
-        store(scores, 0, first(lowest, low, load(scores, 0)))
-    for s in range(0, scores.size, 16):
-        most = larger(first(load(scores, s), count - s, lowest), most)
-    peak = spread(largest(most))
-    sums = spread(np.float32(0))
-    for s in range(0, scores.size, 16):
-        v = exp(sub(first(load(scores, s), count - s, lowest), peak))
-        store(scores, s, v)
-        sums = add(sums, v)
-    return total(sums)
-
-
-@helper
-def _mix(weights: Floats, count: int, values: Floats, base: int, width: int, mass: Any, out: Floats, o: int) -> None:
-    """out = sum_s weights[s] values[s] / mass; even and odd keys are summed apart, then added."""
-    for d in range(0, width, 16):
-        n = min(16, width - d)
-        even = odd = spread(np.float32(0))
-        for s in range(0, count - 1, 2):
-            j = base + s * width + d
-            if n == 16:
-                even = fma(spread(weights[s]), load(values, j), even)
-                odd = fma(spread(weights[s + 1]), load(values, j + width), odd)
-            else:
-                even = fma(spread(weights[s]), load_part(values, j, n), even)
-                odd = fma(spread(weights[s + 1]), load_part(values, j + width, n), odd)
-        if count % 2:
-            j = base + (count - 1) * width + d
-            even = fma(spread(weights[count - 1]), load_part(values, j, n), even)
-        store_part(out, o + d, n, div(add(even, odd), spread(mass)))

@@ -107,4 +107,5 @@ class Cache:
 
 
 def _round_up(length: int) -> int:
-    return (length + _LANES - 1) // _LANES * _LANES
+    slots = (length + _LANES - 1) // _LANES * _LANES
+    return slots + _LANES if slots and slots % 256 == 0 else slots  # rows a power of two apart push each other out
