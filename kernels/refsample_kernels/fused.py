@@ -60,13 +60,15 @@ def project(
     rows, width = x.shape
     first, second, third = q.shape[1], k.shape[1], v.shape[1]
     for turn in prange((first + second + third + STRETCH - 1) // STRETCH):
-        for place in range(turn * STRETCH, min(first + second + third, turn * STRETCH + STRETCH)):
-            if place < first:
-                thin(flat_x, rows, width, flat_q, bq, place, out_q, first)
-            elif place < first + second:
-                thin(flat_x, rows, width, flat_k, bk, place - first, out_k, second)
-            else:
-                thin(flat_x, rows, width, flat_v, bv, place - first - second, out_v, third)
+        left, right = turn * STRETCH, turn * STRETCH + STRETCH  # of all columns side by side
+        if left < first:
+            thin(flat_x, rows, width, flat_q, bq, left, min(right, first), out_q, first)
+        left, right = left - first, right - first
+        if left < second and right > 0:
+            thin(flat_x, rows, width, flat_k, bk, max(0, left), min(right, second), out_k, second)
+        left, right = left - second, right - second
+        if left < third and right > 0:
+            thin(flat_x, rows, width, flat_v, bv, max(0, left), min(right, third), out_v, third)
 
 
 def define_gated(
@@ -102,10 +104,8 @@ def gated(
     wide = np.empty(rows * columns, np.float32)  # [N, F]
     for turn in prange((columns + STRETCH - 1) // STRETCH):
         left, right = turn * STRETCH, min(columns, turn * STRETCH + STRETCH)
-        for m in range(left, right):
-            thin(flat_x, rows, width, flat_gate, gate_bias, m, flat_out, columns)
-        for m in range(left, right):
-            thin(flat_x, rows, width, flat_up, up_bias, m, wide, columns)
+        thin(flat_x, rows, width, flat_gate, gate_bias, left, right, flat_out, columns)
+        thin(flat_x, rows, width, flat_up, up_bias, left, right, wide, columns)
         for n in range(rows):
             i = n * columns + left
             bent = _bent(load_part(flat_out, i, right - left), activation)
@@ -140,7 +140,8 @@ def add_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> No
     columns = out.shape[1]
     made = np.empty(rows * columns, np.float32)  # [N, M]
     for turn in prange((columns + STRETCH - 1) // STRETCH):
-        for m in range(turn * STRETCH, min(columns, turn * STRETCH + STRETCH)):
-            thin(flat_x, rows, width, flat_w, bias, m, made, columns)
-            for n in range(rows):
+        left, right = turn * STRETCH, min(columns, turn * STRETCH + STRETCH)
+        thin(flat_x, rows, width, flat_w, bias, left, right, made, columns)
+        for n in range(rows):
+            for m in range(left, right):
                 flat_out[n * columns + m] += made[n * columns + m]

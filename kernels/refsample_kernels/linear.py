@@ -67,8 +67,8 @@ def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> No
     rows, width = x.shape
     columns = weight.shape[0]
     for turn in prange((columns + STRETCH - 1) // STRETCH):
-        for m in range(turn * STRETCH, min(columns, turn * STRETCH + STRETCH)):
-            thin(flat_x, rows, width, flat_w, bias, m, flat_out, columns)
+        left, right = turn * STRETCH, min(columns, turn * STRETCH + STRETCH)
+        thin(flat_x, rows, width, flat_w, bias, left, right, flat_out, columns)
 
 
 def apply_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
