@@ -53,9 +53,8 @@ class Plan:
     """The same, for transformers."""
     long: tuple[tuple[str, int], ...] = (("A", 2), ("B", 2), ("C", 2), ("D", 2), ("A", 1), ("B", 1))
     """Shapes and threads of which 2048 tokens are prefilled."""
-
-
     patience: float = 1.0
+    """Times the seconds above."""
 
     def allowed(self, decodes: bool) -> Callable[[str], float]:
         """Engine -> its seconds."""

@@ -103,7 +103,7 @@ def piece(
 
 @helper
 def task_of(turn: int, tasks: int) -> int:
-    """Which row and head (task = row H + head) a turn of the loop takes: short rows beside long ones, even shares."""
+    """Which piece and head (task = piece H + head) a turn of the loop takes: short ones beside long ones, even shares."""
     return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
 
 

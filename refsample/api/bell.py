@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from weakref import WeakKeyDictionary
+from contextlib import suppress
+from weakref import WeakKeyDictionary, ref
 
 
 class Bell:
     """One for each event loop. A wake-up of the loop costs as much as a token, so sixteen streams share one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._loop = ref(loop)  # the loop holds the bell, not the other way round
         self._waiting: list[asyncio.Future[None]] = []
 
     def ring(self) -> None:
         """Whoever waits looks again. From any thread."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+        loop = self._loop()
+        if loop is not None:
+            with suppress(RuntimeError):  # it was closed meanwhile: nobody waits there
+                loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -26,7 +29,7 @@ class Bell:
 
     async def heard(self) -> None:
         """Wait for the next ring. Nothing is missed that comes after the last look: both are on the loop's thread."""
-        one = self._loop.create_future()
+        one = asyncio.get_running_loop().create_future()
         self._waiting.append(one)
         await one
 

@@ -24,7 +24,6 @@ class Estimate:
     """Seconds that are left, by the speed since the first layer's end: the first one waits for disk and compiler."""
 
     def __init__(self) -> None:
-        self._first: tuple[int, int] | None = None
         self._since: tuple[float, float] | None = None
         self._places = 0
         self._last: tuple[int, int] | None = None
@@ -78,7 +77,7 @@ def described(passed: Passed, gone: float, left: float | None) -> tuple[str, str
         phase = f"pass {passed.wave + 1} of {passed.waves}, {phase}"
     told = "measuring" if left is None else f"about {clock(left)} left"
     read = f"{passed.read / 1e9:.1f} of {passed.to_read / 1e9:.1f} GB read"
-    return phase, f"{read}, {passed.work / passed.to_do:.0%} done, {clock(gone)} gone, {told}"
+    return phase, f"{read}, {passed.work / max(passed.to_do, 1):.0%} done, {clock(gone)} gone, {told}"
 
 
 def clock(seconds: float) -> str:

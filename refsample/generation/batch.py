@@ -152,7 +152,7 @@ class Batcher:
                 started = self._admit()
             for slot in started:
                 _fill(slot, slot.work.start())
-            _ring(started)
+                _ring((slot,))
             self._step()
             with self._changed:
                 told, self._running = self._running, [slot for slot in self._running if _goes_on(slot)]

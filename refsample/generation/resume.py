@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +103,7 @@ class Kept:
         """Take the state away, and the folder where nothing else is in it."""
         for path in self._files():
             path.unlink()
-        if not any(self.folder.iterdir()):
+        with suppress(OSError):  # it is not empty, or may not be taken away
             self.folder.rmdir()
 
     def _path(self, wave: int) -> Path:
@@ -118,7 +119,7 @@ class Kept:
             line = file.readline(_LONGEST_LINE)
         try:
             head = json.loads(line)
-            there, form = dict(head["about"]), head["format"]
+            there, form, _ = dict(head["about"]), head["format"], (int(head["layers"]), int(head["crc32"]))
             whole = len(line) + head["rows"] * head["width"] * np.dtype(head["dtype"]).itemsize
         except (ValueError, TypeError, KeyError, RecursionError):
             raise self._wrong(f"{path.name} is no state of refsample: name another folder, or delete it") from None
@@ -138,8 +139,9 @@ class Kept:
 
 def what_decides(model: Model, starts_and_ids: Sequence[tuple[int, tuple[int, ...]]]) -> dict[str, str]:
     """All that hidden states depend on, by name: of each sequence its ids, and from where on it is scored."""
-    kernels, folder = source_hash(), Path(refsample.model.__path__[0])
-    code = hashlib.sha256(kernels.encode() + b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    folders = Path(refsample.model.__path__[0]), Path(__file__).parent  # whose rows are where is decided here
+    sources = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py"))]
+    code = hashlib.sha256(source_hash().encode() + b"".join(sources))
     ids = hashlib.sha256(json.dumps(starts_and_ids).encode()).hexdigest()
     return {
         "refsample": f"{__version__} ({code.hexdigest()[:12]})",

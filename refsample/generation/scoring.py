@@ -284,14 +284,14 @@ def _paths(wave: Sequence[Transcript]) -> list[Path]:
     return [Path(one.ids[:-1], one.start - 1, 0, len(one.ids)) for one in wave]
 
 
-def _waves(transcripts: Sequence[Transcript], each: int, room: int) -> Iterator[list[Transcript]]:
+def _waves(transcripts: Sequence[Transcript], each: int, most: int) -> Iterator[list[Transcript]]:
     """Transcripts that are under way together, of so many bytes a token."""
     wave: list[Transcript] = []
-    left = room
+    left = most
     for one in transcripts:
         if wave and len(one.ids) * each > left:
             yield wave
-            wave, left = [], room
+            wave, left = [], most
         wave.append(one)
         left -= len(one.ids) * each
     if wave:

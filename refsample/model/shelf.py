@@ -93,7 +93,13 @@ def shelved(found: Taken, config: ModelConfig) -> Shelf:
         if tensor.mapped is None:
             why = "begins at an odd byte and had to be copied, so it cannot be streamed: save the file again"
             raise UnsupportedModelError(f"{tensor.path}: tensor {shown(tensor.name)} {why}")
-    return Shelf(tuple(tensors), lambda number: open_layer(found, config, number))
+
+    def made(number: int) -> Layer:
+        taken = copy(found)
+        taken.asked = []  # a layer is made again and again, and nobody asks any more what was asked for
+        return open_layer(taken, config, number)
+
+    return Shelf(tuple(tensors), made)
 
 
 def _read(tensors: Sequence[Tensor], stopped: Event) -> None:

@@ -200,7 +200,7 @@ def pays(rows: int, size: int) -> bool:
     """Whether so many more rows [size] are worth the quick way: the kernel is compiled, or many have come before."""
     global _left
     if _left is None:
-        _left = 0 if kernels.choose.ready() else PATIENCE
+        _left = 0 if kernels.choose.ready() and choose_deep.ready() else PATIENCE
     if _left > 0 and size >= LARGE:
         _left -= rows
     return _left <= 0

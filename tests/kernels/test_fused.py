@@ -63,7 +63,7 @@ def test_project(
 
 
 def bound(x: Array, weight: Array, bias: Array) -> float:
-    """The largest sum of magnitudes that a apply_linear has."""
+    """The largest sum of magnitudes that a product has."""
     wide = np.zeros((len(x), len(weight)), np.float32)
     apply_linear(np.abs(x), held_abs(weight), np.abs(bias), wide)
     return float(wide.max())
@@ -166,3 +166,25 @@ def test_a_row_has_the_same_bits_in_every_tile(width: int, kind: str) -> None:
             together = empty(rows, 35)
             kernel(x[:rows], weight, nothing, together)
             np.testing.assert_array_equal(together, alone[:rows])
+
+
+@pytest.mark.parametrize("rows", [3, 25] if jit_disabled() else [3, 4, 24, 25, 29, 77])
+@pytest.mark.parametrize("width", [16, 48])
+def test_rows_that_share_what_they_read_have_the_bits_of_rows_alone(rows: int, width: int) -> None:
+    """With nothing but NaN behind the last key, in a cache without a place to spare."""
+    rng = np.random.default_rng(rows + width)
+    heads, group = 2, 3
+    for start in (0, 40) if jit_disabled() else (0, 1, 40, 130):
+        count = start + rows
+        room = (count + 15) // 16 * 16
+        q = salted(rng, "plain", rows, heads * group, width)
+        keys, values = salted(rng, "plain", heads, width, room), salted(rng, "outliers", heads, room, width)
+        keys[:, :, count:], values[:, count:] = np.nan, np.nan
+        for window in (0, count, count - 1):
+            for cap in (0.0, 5.0):
+                together, alone = empty(*q.shape), empty(*q.shape)
+                attention(q, keys, values, start, 0.2, window, cap, together)
+                for t in range(rows):
+                    attention(q[t : t + 1], keys, values, start + t, 0.2, window, cap, alone[t : t + 1])
+                np.testing.assert_array_equal(together, alone)
+                assert np.isfinite(together).all()
