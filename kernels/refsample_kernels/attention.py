@@ -103,7 +103,7 @@ def piece(
 
 @helper
 def task_of(turn: int, tasks: int) -> int:
-    """Which piece and head (task = piece H + head) a turn of the loop takes: short ones beside long ones, even shares."""
+    """Which piece and head (task = piece H + head) a turn of the loop takes: short beside long ones, even shares."""
     return turn // 2 if turn % 2 == 0 else tasks - 1 - turn // 2
 
 

@@ -1,9 +1,9 @@
 """A layer for few rows in a handful of kernels: what a decode step is made of. It knows nothing of whole passes.
 
 `block` is `Transformer.block` once more, for float32 and the commonest of blocks (root mean square norms before both
-halves, a gated feed-forward, no norms in between); every bit is the same, which tests hold. Between kernels Python takes
-its time, and so do threads that begin and end: a token of a small model has hundreds of such moments. `attended` serves
-any number of rows.
+halves, a gated feed-forward, no norms in between); every bit is the same, which tests hold. Between kernels Python
+takes its time, and so do threads that begin and end: a token of a small model has hundreds of such moments. `attended`
+serves any number of rows.
 """
 
 from __future__ import annotations
