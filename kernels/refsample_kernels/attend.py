@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.attention import define_attention, piece, pieces_of, task_of
+from refsample_kernels.attention import define_attention, piece, pieces_of, small_attention, task_of
 from refsample_kernels.jit import helper, kernel, prange
 from refsample_kernels.rope import define_rotate, turned
 
@@ -35,8 +35,7 @@ def _small(
     q: Floats, k: Floats, v: Floats, cos: Floats, sin: Floats, keys: Floats, values: Floats, start: int, scale: float,
     window: int, cap: float, out: Floats,
 ) -> bool:  # fmt: skip
-    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
-    return bool(q.size * keys_read < 100_000)  # as `attention`
+    return small_attention(q, start, window)
 
 
 @kernel(define_attend, parallel=True, small=_small)

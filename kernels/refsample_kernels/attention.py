@@ -51,11 +51,16 @@ def define_attention(
             out[t, h] = weights @ values[h // group, low:count] / weights.sum()
 
 
+def small_attention(q: Floats, start: int, window: int) -> bool:
+    """Whether threads do not pay for queries [T, H, D] from that place on."""
+    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
+    return bool(q.size * keys_read < 100_000)  # a serial run of some 15 us
+
+
 def _small(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
 ) -> bool:
-    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
-    return bool(q.size * keys_read < 100_000)  # a serial run of some 15 us
+    return small_attention(q, start, window)
 
 
 @kernel(define_attention, parallel=True, small=_small)
@@ -73,11 +78,17 @@ def attention(
 
 
 @helper
+def shared_rows(rows: int, width: int, start: int, window: int) -> int:
+    """How many of the rows share what they read: a multiple of 3; none where a window cuts, or heads are no multiple of
+    sixteen wide."""
+    return rows - rows % 3 if width % 16 == 0 and (window == 0 or start + rows <= window) else 0
+
+
+@helper
 def pieces_of(rows: int, width: int, start: int, window: int) -> int:
-    """In how many pieces the rows are attended: those that can share what they read, TOGETHER at a time, then what is
-    left one by one; all one by one where a window cuts, or heads are no multiple of sixteen wide."""
-    shared = rows // 3 if width % 16 == 0 and (window == 0 or start + rows <= window) else 0
-    return (3 * shared + TOGETHER - 1) // TOGETHER + rows - 3 * shared
+    """In how many pieces the rows are attended: those that share, TOGETHER at a time, then the others one by one."""
+    shared = shared_rows(rows, width, start, window)
+    return (shared + TOGETHER - 1) // TOGETHER + rows - shared
 
 
 @helper
@@ -87,16 +98,14 @@ def piece(
 ) -> None:  # fmt: skip
     """The head task % heads of the piece task // heads of the rows; arrays are flat."""
     number, h = task // heads, task % heads
-    base, alone = h // group * width * room, rows % 3
-    if pieces_of(rows, width, start, window) == rows:  # as many as with groups only where all are alone
-        alone = rows
+    base, shared = h // group * width * room, shared_rows(rows, width, start, window)
     t = TOGETHER * number
-    if t < rows - alone:
-        i, triples = (t * heads + h) * width, min(TOGETHER, rows - alone - t) // 3
+    if t < shared:
+        i, triples = (t * heads + h) * width, min(TOGETHER, shared - t) // 3
         step, count = heads * width, start + t + 1
         many_rows(q, i, step, keys, values, base, width, room, count, triples, scale, cap, out)
     else:
-        t = rows - alone + number - (rows - alone + TOGETHER - 1) // TOGETHER
+        t = shared + number - (shared + TOGETHER - 1) // TOGETHER
         i = (t * heads + h) * width
         one_row(q, i, keys, values, base, width, room, start + t + 1, scale, window, cap, out)
 

@@ -32,7 +32,7 @@ from refsample_kernels.lanes import (
 )
 
 Floats = NDArray[Any]
-STRETCH = 64
+VALUES = 64
 """Values that many rows are mixed of before the next: an even number, so few that the nearest cache holds them."""
 
 
@@ -76,11 +76,11 @@ def many_rows(
         masses[row] = softmax(part, 0, count + row)
     sums = np.zeros(rows * 2 * width, np.float32)  # [rows, 2, D]: of even and of odd keys
     both = count - count % 2  # keys that all rows see, in pairs
-    for begin in range(0, both, STRETCH):
+    for begin in range(0, both, VALUES):
         for n in range(triples):
             for d in range(0, width, 16):
                 w, v, o = 3 * n * size + begin, base + begin * width + d, 6 * n * width + d
-                _three_mixed(weights, w, size, min(STRETCH, both - begin), values, v, width, sums, o)
+                _three_mixed(weights, w, size, min(VALUES, both - begin), values, v, width, sums, o)
     for row in range(rows):
         for d in range(0, width, 16):
             even, odd = load(sums, 2 * row * width + d), load(sums, (2 * row + 1) * width + d)

@@ -83,14 +83,14 @@ class Kernel(Generic[P, R]):
         """What a call does where some are small: hundreds of them make a token, so it is short."""
         serial, many = self.serial(), self._either
 
-        def run(*args: Any) -> R:
-            return serial(*args) if small(*args) else many(*args)
+        def run(*args: Any, **kwargs: Any) -> R:
+            return serial(*args, **kwargs) if small(*args, **kwargs) else many(*args, **kwargs)
 
         return run
 
-    def _either(self, *args: Any) -> R:
+    def _either(self, *args: Any, **kwargs: Any) -> R:
         if _alone:
-            return self.serial()(*args)
+            return self.serial()(*args, **kwargs)
         if self._many is None:
             with LOCK:
                 self._many = self._many or _compile(self.function, parallel=True)
@@ -98,9 +98,9 @@ class Kernel(Generic[P, R]):
             _numba().set_num_threads(_wanted_threads)
             _here.threads = _wanted_threads
         if _safe_layer or _layer_is_safe():
-            return self._many(*args)
+            return self._many(*args, **kwargs)
         with LOCK:
-            return self._many(*args)
+            return self._many(*args, **kwargs)
 
 
 def kernel(

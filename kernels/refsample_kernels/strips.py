@@ -1,7 +1,7 @@
 """One machine register of the sixteen lanes: what keeps a matrix product's sums in registers. No numba here.
 
 Lanes are independent until `total` folds them, so a product may run through the first lanes of its sums, then through
-the next: the bits are those of all sixteen together. A strip is as wide as the machine's register: 4, 8 or 16 lanes.
+the next: the bits are those of all sixteen together. A strip has 16 lanes with AVX-512, 4 on ARM, else 8.
 These plain functions are the definitions; `strips_llvm` holds the machine form.
 """
 

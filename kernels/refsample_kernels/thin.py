@@ -38,12 +38,12 @@ def thin(
             m += 4
     while m < right:
         for n in range(0, rows - rows % 4, 4):
-            _four(x, n * width, w, m * width, width, out, n * columns + m, columns)
+            _four_rows(x, n * width, w, m * width, width, out, n * columns + m, columns)
         n = rows - rows % 4
         if rows % 4 > 1:
-            _two(x, n * width, w, m * width, width, out, n * columns + m, columns)
+            _two_rows(x, n * width, w, m * width, width, out, n * columns + m, columns)
         if rows % 2:
-            out[(rows - 1) * columns + m] = _one(x, (rows - 1) * width, w, m * width, width)
+            out[(rows - 1) * columns + m] = _one_row(x, (rows - 1) * width, w, m * width, width)
         m += 1
     if bias.shape[0]:
         for n in range(rows):
@@ -80,7 +80,7 @@ def _across(x: Floats, w: NDArray[Any], j: int, width: int, out: Floats, o: int,
 
 
 @helper
-def _one(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
+def _one_row(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
     sums, ahead = spread(np.float32(0)), j + AHEAD // w.itemsize
     for k in range(0, width - 15, 16):
         prefetch(w, ahead + k)
@@ -93,7 +93,7 @@ def _one(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
 
 
 @helper
-def _two(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
+def _two_rows(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
     a = b = spread(np.float32(0))
     ahead = j + AHEAD // w.itemsize
     for k in range(0, width - 15, 16):
@@ -109,7 +109,7 @@ def _two(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o:
 
 
 @helper
-def _four(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
+def _four_rows(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
     a = b = c = d = spread(np.float32(0))
     ahead = j + AHEAD // w.itemsize
     for k in range(0, width - 15, 16):

@@ -91,7 +91,7 @@ def panel(
         top, bottom = slab * high, min(rows, slab * high + high)
         for begin in range(0, wide, block):
             count = min(block, wide - begin)
-            if slab == first or not single:
+            if slab == first:  # of all slabs, where a row is one block; otherwise there is one slab
                 for m in range(left, right):
                     tile = (m - left) // ACROSS * ACROSS
                     o = tile * count + (m - left - tile) * strip_width()
@@ -132,9 +132,9 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
     if fresh:
         a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = strip_zero()
     else:
-        a0, a1, a2, a3 = _four(sums, s)
-        b0, b1, b2, b3 = _four(sums, t)
-        c0, c1, c2, c3 = _four(sums, u)
+        a0, a1, a2, a3 = _held(sums, s)
+        b0, b1, b2, b3 = _held(sums, t)
+        c0, c1, c2, c3 = _held(sums, u)
     n = strip_width()
     for _ in range(steps):
         a, b, c = strip_load(x, i), strip_load(x, i + n), strip_load(x, i + 2 * n)
@@ -154,14 +154,14 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
 
 
 @helper
-def _four(sums: Floats, s: int) -> Any:
+def _held(sums: Floats, s: int) -> Any:
     """The strips of four columns in one row of a tile."""
     return strip_load(sums, s), strip_load(sums, s + 16), strip_load(sums, s + 32), strip_load(sums, s + 48)
 
 
 @helper
 def _keep(sums: Floats, s: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
-    """Write what `_four` reads."""
+    """Write what `_held` reads."""
     strip_store(sums, s, v0)
     strip_store(sums, s + 16, v1)
     strip_store(sums, s + 32, v2)
