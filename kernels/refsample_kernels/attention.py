@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.heads import cap_bf16, lowest_key, many_rows, mix, one_row, scores_of, softmax
-from refsample_kernels.jit import helper, kernel, prange
+from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import (
     div,
     load,
@@ -24,6 +24,7 @@ from refsample_kernels.lanes import (
     store_part,
     to_bf16,
 )
+from refsample_kernels.team import Team, finish, join, next_turn
 
 Floats = NDArray[Any]
 TOGETHER = 24
@@ -63,18 +64,27 @@ def _small(
     return small_attention(q, start, window)
 
 
-@kernel(define_attention, parallel=True, small=_small)
+def _one_loop(*args: Any) -> int:
+    return 1
+
+
+@kernel(define_attention, small=_small, loops=_one_loop)
 def attention(
-    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:
     """See `define_attention`; S a multiple of 16. Whatever lies beyond the last row's key is read but never used."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    tasks = heads * pieces_of(rows, width, start, window)
-    for turn in prange(tasks):
+    tasks, taken, part = heads * pieces_of(rows, width, start, window), 0, join(team)
+    while True:
+        turn = next_turn(team, 0, part, tasks)
+        if turn < 0:
+            break
+        taken += 1
         task = task_of(turn, tasks)
         piece(flat_q, flat_k, flat_v, flat_out, rows, heads, group, width, room, start, scale, window, cap, task)
+    finish(team, 0, taken, tasks)
 
 
 @helper
@@ -137,16 +147,21 @@ def define_attention_bf16(
             out[t, h] = to_bf16((shares @ values[h // group, low:count]).astype(np.float32))
 
 
-@kernel(define_attention_bf16, parallel=True, small=_small)
+@kernel(define_attention_bf16, small=_small, loops=_one_loop)
 def attention_bf16(
-    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
+    q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:
     """See `define_attention_bf16`; S a multiple of 16."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
     flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
-    for turn in prange(rows * heads):
-        task = task_of(turn, rows * heads)
+    tasks, taken, part = rows * heads, 0, join(team)
+    while True:
+        turn = next_turn(team, 0, part, tasks)
+        if turn < 0:
+            break
+        taken += 1
+        task = task_of(turn, tasks)
         h, count = task % heads, start + task // heads + 1
         low = lowest_key(count, window)
         head = low // 16 * 16  # keys are read from this one on
@@ -163,3 +178,4 @@ def attention_bf16(
         mix(weights, count - head, flat_v, base + head * width, width, np.float32(1), flat_out, o)
         for d in range(0, width, 16):
             store_part(flat_out, o + d, width - d, to_bf16(load_part(flat_out, o + d, width - d)))
+    finish(team, 0, taken, tasks)

@@ -24,7 +24,7 @@ from refsample_kernels.inverse import (
     mass_of,
     top_of,
 )
-from refsample_kernels.jit import helper, kernel, prange
+from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import first, load_part, spread
 from refsample_kernels.program import (
     BIAS,
@@ -46,6 +46,7 @@ from refsample_kernels.program import (
     wanted,
 )
 from refsample_kernels.rank import BLOCK, ascends, best, fill, take_out
+from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.topn import top_n
 from refsample_kernels.wides import at_least, greater
 
@@ -127,19 +128,23 @@ def room(size: int, extras: int, tops: int) -> tuple[int, int, int]:
     return blocks * (BLOCK + 2), 2 * blocks + 3 * extras + 2 * ranks + ROOM, ranks
 
 
-SMALL = 1 << 20
-"""Logits in all that stay in one thread: a second compilation, which takes many seconds, would gain a millisecond."""
+SMALL = 1 << 15
+"""Logits in all that stay in one thread: another takes some ten microseconds to come."""
 
 
 def _small(rows: F32, *_: object) -> bool:
     return len(rows) == 1 or rows.size < SMALL
 
 
-@kernel(define_choose, parallel=True, small=_small)
+def _one_loop(*_: object) -> int:
+    return 1
+
+
+@kernel(define_choose, small=_small, loops=_one_loop)
 def choose(
     rows: F32, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, tops: int, work: F32, keys: Floats, held: Ids, found: Ids, ids: Ids,
-    values: Floats,
+    values: Floats, team: Team,
 ) -> None:  # fmt: skip
     """See `define_choose`; found [R, TOKEN] may be UNDECIDED, or DEEPER: `choose_deep` may know.
 
@@ -147,11 +152,15 @@ def choose(
     """
     count, size = rows.shape
     blocks = (size + BLOCK - 1) // BLOCK
-    threads = work.shape[0]
-    for t in prange(threads):
+    t, taken = join(team), 0
+    if t < work.shape[0]:
         lanes, peaks = work[t, : blocks * BLOCK], work[t, blocks * BLOCK : blocks * (BLOCK + 1)]
         raw_peaks = work[t, blocks * (BLOCK + 1) : blocks * (BLOCK + 2)]
-        for r in range(t, count, threads):
+        while True:
+            r = next_turn(team, 0, t, count)
+            if r < 0:
+                break
+            taken += 1
             row, first_name, end = rows[r], starts[r], starts[r + 1]
             top = np.float64(fill(row, lanes, peaks))
             found[r, TOKEN] = UNDECIDED
@@ -179,6 +188,7 @@ def choose(
                 found[r, ABOVE], found[r, EQUAL] = rank_of(row, raw_peaks, token, top)
                 token = token if found[r, EQUAL] else UNDECIDED
             found[r, TOKEN] = token
+    finish(team, 0, taken, count)
 
 
 @helper

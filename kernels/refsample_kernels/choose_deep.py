@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from refsample_kernels.choose import ABOVE, EQUAL, KEPT, SMALL, TOKEN, define_choose, rank_of
 from refsample_kernels.deep import ROOM, below_min_p, deep_cut, deeper_of
 from refsample_kernels.inverse import NOT_CUT, UNDECIDED, count_kept, draw_all, top_of
-from refsample_kernels.jit import helper, kernel, prange
+from refsample_kernels.jit import helper, kernel
 from refsample_kernels.program import (
     GREEDY,
     JOINT,
@@ -21,6 +21,7 @@ from refsample_kernels.program import (
     adjust,
 )
 from refsample_kernels.rank import BLOCK, fill, take_out
+from refsample_kernels.team import Team, finish, join, next_turn
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -43,17 +44,26 @@ def _small(rows: F32, which: Ids, *_: object) -> bool:
     return len(which) == 1 or len(which) * rows.shape[1] < SMALL
 
 
-@kernel(define_choose_deep, parallel=True, small=_small)
+def _one_loop(*_: object) -> int:
+    return 1
+
+
+@kernel(define_choose_deep, small=_small, loops=_one_loop)
 def choose_deep(
     rows: F32, which: Ids, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, work: F32, keys: Floats, held: Ids, found: Ids,
+    team: Team,
 ) -> None:  # fmt: skip
     """See `define_choose_deep`; found [R, TOKEN] may be UNDECIDED. work, keys and held have a row for each thread."""
-    blocks, threads = (rows.shape[1] + BLOCK - 1) // BLOCK, work.shape[0]
-    for t in prange(threads):
+    blocks, t, taken = (rows.shape[1] + BLOCK - 1) // BLOCK, join(team), 0
+    if t < work.shape[0]:
         lanes, peaks = work[t, : blocks * BLOCK], work[t, blocks * BLOCK : blocks * (BLOCK + 1)]
         raw_peaks = work[t, blocks * (BLOCK + 1) : blocks * (BLOCK + 2)]
-        for n in range(t, which.size, threads):
+        while True:
+            n = next_turn(team, 0, t, which.size)
+            if n < 0:
+                break
+            taken += 1
             r = which[n]
             row, first_name, end = rows[r], starts[r], starts[r + 1]
             top = np.float64(fill(row, lanes, peaks))
@@ -69,6 +79,7 @@ def choose_deep(
                 found[r, ABOVE], found[r, EQUAL] = rank_of(row, raw_peaks, token, top)
                 token = token if found[r, EQUAL] else UNDECIDED
             found[r, TOKEN] = token
+    finish(team, 0, taken, which.size)
 
 
 @helper

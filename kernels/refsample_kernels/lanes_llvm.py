@@ -120,7 +120,9 @@ def intrinsics(numba: Any) -> dict[str, Any]:
     intrinsic = import_module("numba.extending").intrinsic
     wides = import_module("refsample_kernels.wides_llvm").wide_intrinsics(emit, intrinsic)  # it imports this file
     strips = import_module("refsample_kernels.strips_llvm").strip_intrinsics(emit, intrinsic)
-    return {**memory(emit, intrinsic), **arithmetic(emit, intrinsic), **_folds(emit, intrinsic), **wides, **strips}
+    team = import_module("refsample_kernels.team_llvm").team_intrinsics(emit, intrinsic)
+    own = {**memory(emit, intrinsic), **arithmetic(emit, intrinsic), **_folds(emit, intrinsic)}
+    return {**own, **wides, **strips, **team}
 
 
 def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.jit import kernel, prange
+from refsample_kernels.jit import kernel
 from refsample_kernels.lanes import widen
-from refsample_kernels.thin import FEW, STRETCH, thin
-from refsample_kernels.tiles import DEPTH, HIGH, PANEL, SLAB, SLABS, pack_rows, panel, whole
+from refsample_kernels.memory import unlocked
+from refsample_kernels.team import Team, finish, join, next_turn
+from refsample_kernels.thin import FEW, portion, thin
+from refsample_kernels.tiles import PANEL, pack_rows, packed_rows, product, rows_together, slab_of, whole
 
 Floats = NDArray[Any]
 
@@ -29,30 +31,58 @@ def _small(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> bool:
     return bool(x.shape[0] * weight.size < 200_000)  # a serial run of some 15 us
 
 
-@kernel(define_linear, parallel=True, small=_small)
-def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
+def _two_loops(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
+    return 2
+
+
+def _room(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
+    return packed_rows(len(x)) * whole(x.shape[1], 16)
+
+
+@kernel(define_linear, small=_small, loops=_two_loops, room=_room)
+def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Floats, team: Team) -> None:
     """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it.
 
     For many rows: they are laid out anew first.
     """
     rows, width = x.shape
     columns = weight.shape[0]
-    flat_x, flat_w, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
-    slabs = (rows + SLAB - 1) // SLAB
-    high = whole((rows + slabs - 1) // slabs, HIGH)  # rows of a slab
-    packed = np.empty(slabs * high * whole(width, 16), np.float32)
-    for n in prange(slabs * high):
-        pack_rows(flat_x, n, rows, width, high, packed)
-    each = SLABS if width <= DEPTH else 1
-    panels = (columns + PANEL - 1) // PANEL
-    for turn in prange((slabs + each - 1) // each * panels):
-        first, left = turn // panels * each, turn % panels * PANEL
-        last, right = min(slabs, first + each), min(columns, left + PANEL)
-        panel(packed, first, last, high, rows, flat_w, left, right, width, flat_out, columns)
-        if bias.shape[0]:
-            for n in range(first * high, min(rows, last * high)):
-                for m in range(left, right):
-                    out[n, m] += bias[m]
+    flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)
+    part, high, taken = join(team), slab_of(rows), 0
+    turns = packed_rows(rows)
+    while True:
+        n = next_turn(team, 0, part, turns)
+        if n < 0:
+            break
+        taken += 1
+        pack_rows(flat_x, min(n, rows - 1) * width, n, rows, width, high, work)
+    finish(team, 0, taken, turns)
+    panels, step = (columns + PANEL - 1) // PANEL, rows_together(rows, width)
+    turns, taken = (rows + step - 1) // step * panels, 0
+    while True:
+        turn = next_turn(team, 1, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        left = turn % panels * PANEL
+        product(
+            work,
+            rows,
+            width,
+            turn // panels * step,
+            flat_w,
+            bias,
+            left,
+            min(columns, left + PANEL),
+            flat_out,
+            0,
+            columns,
+        )
+    finish(team, 1, taken, turns)
+
+
+def _one_loop(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
+    return 1
 
 
 def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
@@ -60,15 +90,22 @@ def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats
     define_linear(x, weight, bias, out)
 
 
-@kernel(define_linear_few, parallel=True, small=_small)
-def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
+@kernel(define_linear_few, small=_small, loops=_one_loop)
+def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team: Team) -> None:
     """See `define_linear_few`; the bits are those of `linear`."""
-    flat_x, flat_w, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)
     rows, width = x.shape
     columns = weight.shape[0]
-    for turn in prange((columns + STRETCH - 1) // STRETCH):
-        left, right = turn * STRETCH, min(columns, turn * STRETCH + STRETCH)
+    stretch = portion(width, weight.itemsize)
+    turns, taken, part = (columns + stretch - 1) // stretch, 0, join(team)
+    while True:
+        turn = next_turn(team, 0, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        left, right = turn * stretch, min(columns, turn * stretch + stretch)
         thin(flat_x, rows, width, flat_w, bias, left, right, flat_out, columns)
+    finish(team, 0, taken, turns)
 
 
 def apply_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:

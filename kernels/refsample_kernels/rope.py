@@ -27,18 +27,22 @@ def define_rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
 @kernel(define_rotate)
 def rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
     """See `define_rotate`; every product and sum is rounded by itself."""
-    for t in range(x.shape[0]):
-        for h in range(x.shape[1]):
-            turned(x, t, h, cos, sin, out, t, h)
+    flat_x, flat_cos, flat_sin, flat_out = x.reshape(-1), cos.reshape(-1), sin.reshape(-1), out.reshape(-1)
+    rows, heads, width = x.shape
+    half = cos.shape[1]
+    for t in range(rows):
+        for i in range(t * heads * width, (t + 1) * heads * width, width):
+            turned(flat_x, i, width, flat_cos, flat_sin, t * half, half, flat_out, i, 1)
 
 
 @helper
-def turned(x: Floats, t: int, h: int, cos: Floats, sin: Floats, out: Floats, a: int, b: int) -> None:
-    """Head h of row t, turned, to out[a, b]."""
-    half, width = cos.shape[1], x.shape[2]
+def turned(
+    x: Floats, i: int, width: int, cos: Floats, sin: Floats, c: int, half: int, out: Floats, o: int, step: int
+) -> None:
+    """The head x[i:i+width], turned by the `half` angles from c on, to out[o], out[o + step], ...; arrays are flat."""
     for d in range(half):
-        low, high = x[t, h, d], x[t, h, d + half]
-        out[a, b, d] = low * cos[t, d] - high * sin[t, d]
-        out[a, b, d + half] = high * cos[t, d] + low * sin[t, d]
+        low, high = x[i + d], x[i + d + half]
+        out[o + d * step] = low * cos[c + d] - high * sin[c + d]
+        out[o + (d + half) * step] = high * cos[c + d] + low * sin[c + d]
     for d in range(2 * half, width):
-        out[a, b, d] = x[t, h, d]
+        out[o + d * step] = x[i + d]

@@ -17,11 +17,17 @@ from refsample_kernels.strips import prefetch
 Floats = NDArray[Any]
 FEW = 8
 """More rows are worth packing."""
-STRETCH = 16
-"""Rows of a matrix that a thread takes at a time."""
+PORTION = 32768
+"""Bytes of a matrix that a thread takes at a time, about."""
 AHEAD = 1024
 """Bytes of the matrix that are asked of memory before they are needed: what a processor does by itself ends at every
 page."""
+
+
+@helper
+def portion(width: int, item: int) -> int:
+    """How many rows of a matrix a thread takes at a time, of `width` elements of so many bytes."""
+    return max(1, PORTION // (16 * width * item)) * 16
 
 
 @helper

@@ -43,6 +43,43 @@ def whole(width: int, unit: int) -> int:
 
 
 @helper
+def slab_of(rows: int) -> int:
+    """Rows of a slab: slabs are few, and about equal."""
+    slabs = (rows + SLAB - 1) // SLAB
+    return whole((rows + slabs - 1) // slabs, HIGH)
+
+
+@helper
+def packed_rows(rows: int) -> int:
+    """So many rows become of `rows` when they are packed."""
+    return (rows + SLAB - 1) // SLAB * slab_of(rows)
+
+
+@helper
+def rows_together(rows: int, width: int) -> int:
+    """So many rows go through a panel in one turn."""
+    return slab_of(rows) * (SLABS if width <= DEPTH else 1)
+
+
+@helper
+def product(
+    packed: Floats, rows: int, width: int, top: int, weight: NDArray[Any], bias: Floats, left: int, right: int,
+    out: Floats, o: int, columns: int,
+) -> int:  # fmt: skip
+    """The packed rows of one turn, from `top` on, by the matrix rows left..right-1, and their bias: row n by row m to
+    out[o + n columns + m]. The end of the rows."""
+    high = slab_of(rows)
+    bottom = min(rows, top + rows_together(rows, width))
+    first, last = top // high, (bottom + high - 1) // high
+    panel(packed, first, last, high, rows, weight, left, right, width, out, o, columns)
+    if bias.shape[0]:
+        for n in range(top, bottom):
+            for m in range(left, right):
+                out[o + n * columns + m] += bias[m]
+    return bottom
+
+
+@helper
 def block_of(width: int) -> int:
     """Elements of a row in one block: blocks are few, and about equal."""
     blocks = (width + DEPTH - 1) // DEPTH
@@ -65,23 +102,24 @@ def pack(held: NDArray[Any], i: int, width: int, begin: int, count: int, out: Fl
 
 
 @helper
-def pack_rows(x: Floats, n: int, rows: int, width: int, high: int, out: Floats) -> None:
-    """Row n of x [rows, width] to its places in `out`: slabs of `high` rows, in them block by block, in them tile by
-    tile, whose rows take turns strip by strip; zeros beyond x."""
+def pack_rows(x: Floats, i: int, n: int, rows: int, width: int, high: int, out: Floats) -> None:
+    """Row n of [rows, width], which is x[i:i+width], to its places in `out`: slabs of `high` rows, in them block by
+    block, in them tile by tile, whose rows take turns strip by strip; zeros beyond the rows."""
     wide, block, strip = whole(width, 16), block_of(width), strip_width()
     top, tile = n // high * high, n // HIGH * HIGH
     for begin in range(0, wide, block):
         count = min(block, wide - begin)
         o = top * wide + high * begin + (tile - top) * count + (n - tile) * strip
-        pack(x, n * width, width if n < rows else 0, begin, count, out, o, HIGH * strip)
+        pack(x, i, width if n < rows else 0, begin, count, out, o, HIGH * strip)
 
 
 @helper
 def panel(
     x: Floats, first: int, last: int, high: int, rows: int, weight: NDArray[Any], left: int, right: int, width: int,
-    out: Floats, columns: int,
+    out: Floats, o: int, columns: int,
 ) -> None:  # fmt: skip
-    """out[:, left:right] of the slabs first..last-1 of packed rows, by the rows left..right-1 of `weight`."""
+    """The slabs first..last-1 of packed rows by the rows left..right-1 of `weight`: row n by row m to out[o + n columns
+    + m]."""
     wide, block = whole(width, 16), block_of(width)
     single = block >= wide
     sums = np.empty(TILE if single else SLAB * PANEL * 16, np.float32)
@@ -94,8 +132,8 @@ def panel(
             if slab == first:  # of all slabs, where a row is one block; otherwise there is one slab
                 for m in range(left, right):
                     tile = (m - left) // ACROSS * ACROSS
-                    o = tile * count + (m - left - tile) * strip_width()
-                    pack(weight, m * width, width, begin, count, packed, o, ACROSS * strip_width())
+                    j = tile * count + (m - left - tile) * strip_width()
+                    pack(weight, m * width, width, begin, count, packed, j, ACROSS * strip_width())
             for n in range(top, bottom, HIGH):
                 i = top * wide + high * begin + (n - top) * count
                 for m in range(left, right, ACROSS):
@@ -103,12 +141,12 @@ def panel(
                     _block(x, i, packed, (m - left) * count, count, sums, s, begin == 0)
                     if begin + count == wide:
                         if m + ACROSS <= right and n + HIGH <= bottom:
-                            _totals(sums, s, out, n * columns + m, columns)
+                            _totals(sums, s, out, o + n * columns + m, columns)
                         else:
                             _totals(sums, s, edge, 0, ACROSS)
                             for row in range(min(HIGH, bottom - n)):
                                 for column in range(min(ACROSS, right - m)):
-                                    out[(n + row) * columns + m + column] = edge[row * ACROSS + column]
+                                    out[o + (n + row) * columns + m + column] = edge[row * ACROSS + column]
 
 
 @helper

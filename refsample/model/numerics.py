@@ -85,7 +85,7 @@ class Arithmetic:
 
     @property
     def fused(self) -> bool:
-        """Whether kernels that do several of these operations at once (`few`, `attend`) give the same bits."""
+        """Whether kernels that do several of these operations at once (`stack`) give the same bits."""
         own = (self.linear, self.rms_norm, self.rotate, self.rotate_once, self.attention, self.settle, self.keep)
         theirs = (apply_linear, rms_norm, rotate, rotate, attention, as_is, as_is)
         return own == theirs and self.activations == ACTIVATIONS

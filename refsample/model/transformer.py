@@ -9,7 +9,7 @@ less).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from refsample.checks import room, token_id
 from refsample.errors import ParameterError
-from refsample.model import few
 from refsample.model.batch import Batch, Extra, adapted, extra_of
 from refsample.model.cache import Cache
 from refsample.model.config import ModelConfig
@@ -25,9 +24,9 @@ from refsample.model.emulations import ARITHMETICS
 from refsample.model.lora import Adapter, LowRank
 from refsample.model.numerics import Arithmetic, Product
 from refsample.model.rope import Angles
+from refsample.model.stack import Stack, run, stack_of
 from refsample.model.weights import NOTHING, Layer, Mixture, Norm, Projection, Weights
 from refsample_kernels.lanes import widen
-from refsample_kernels.thin import FEW
 
 Ids = Sequence[int] | NDArray[Any]
 
@@ -46,6 +45,13 @@ class Transformer:
     """For each of the config's rotary settings."""
     adapter: Adapter | None = None
     """Added to products as they are computed; the weights are those of the base, whoever else runs them."""
+    stack: Stack | None = field(init=False, repr=False)
+    """All layers, for kernels that go through them in one call; None where none does."""
+
+    def __post_init__(self) -> None:
+        layers = self.weights.layers
+        found = stack_of(self.config, layers) if self.arithmetic.fused and isinstance(layers, tuple) else None
+        object.__setattr__(self, "stack", found)
 
     @property
     def precision(self) -> str:
@@ -95,11 +101,10 @@ class Transformer:
         chosen = [self.adapter] * len(caches) if adapters is None else adapters
         batch = self.batch(lengths, caches, chosen)
         x = self.embed(ids, batch)
-        fused = self.arithmetic.fused and len(x) <= FEW and not batch.adapted
-        for number, layer in enumerate(self.weights.layers):
-            if fused and few.suits(self.config, layer):
-                few.block(self.config, layer, number, x, batch)
-            else:
+        if self.stack is not None and not batch.adapted:
+            run(self.stack, x, batch)
+        else:
+            for number, layer in enumerate(self.weights.layers):
                 x = self.block(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
             cache.length += length
@@ -229,9 +234,6 @@ class Transformer:
             q, k = self._head_norm(q, layer.q_norm), self._head_norm(k, layer.k_norm)
         q, k = q.reshape(-1, c.heads, c.head_width), k.reshape(-1, c.kv_heads, c.head_width)  # [N, H, D], [N, K, D]
         out = np.empty_like(q)  # [N, H, D]
-        if math.fused:
-            few.attended(c, number, q, k, v, batch, out)
-            return out.reshape(len(x), -1)
         q, k = self._turned(q, number, batch), math.keep(self._turned(k, number, batch))
         v, window, cap = math.keep(v), c.windows[number] or 0, c.attention_cap or 0.0
         for span, cache in zip(batch.spans, batch.caches, strict=True):

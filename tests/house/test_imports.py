@@ -32,7 +32,7 @@ FLOORS: Mapping[str, int] = {
 
 # Third-party package -> the modules that may import it, and nobody else.
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "numba": ("refsample_kernels.jit", "refsample_kernels.lanes_llvm"),
+    "numba": ("refsample_kernels.jit", "refsample_kernels.lanes_llvm", "refsample_kernels.team_llvm"),
     "llvmlite": ("refsample_kernels.lanes_llvm",),
     "torch": ("refsample.tiny.train", "refsample.tiny.pirate"),
     "transformers": (),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import os
 import platform
 import subprocess
@@ -30,7 +29,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_kernel_is_in_the_table_beside_a_definition_of_its_signature() -> None:
+def test_every_kernel_is_in_the_table_beside_a_definition() -> None:
     for module in MODULES:
         loaded = importlib.import_module(f"refsample_kernels.{module}")
         for value in vars(loaded).values():
@@ -38,9 +37,6 @@ def test_every_kernel_is_in_the_table_beside_a_definition_of_its_signature() -> 
                 assert jit.KERNELS[value.name] == (value, value.definition)
     assert {"linear", "rms_norm", "rotate", "silu", "attention", "attention_bf16"} <= set(jit.KERNELS)
     for name, (kernel, definition) in jit.KERNELS.items():
-        assert list(inspect.signature(kernel.function).parameters) == list(inspect.signature(definition).parameters), (
-            name
-        )
         assert definition.__doc__, f"the definition of {name} says nothing"
         assert definition.__module__ == kernel.function.__module__, f"{name}: definition and kernel share one file"
 
@@ -91,33 +87,6 @@ def test_compiled_code_goes_to_the_named_folder_and_numba_keeps_its_own_setting(
     assert done.stdout.splitlines() == ["[[28.0, 28.0, 28.0]] True", repr(str(tmp_path))], done.stderr
     folder = tmp_path / "refsample" / store.source_hash()
     assert list(folder.rglob("*.nbi")), "an index file of numba's cache"
-
-
-BOTH = """
-import numba, numpy as np
-from refsample_kernels import jit
-from refsample_kernels.attention import attention
-q, keys = np.ones((128, 4, 16), np.float32), np.ones((2, 16, 128), np.float32)
-values, out = np.ones((2, 128, 16), np.float32), np.empty((128, 4, 16), np.float32)
-def layer():
-    try:
-        return numba.threading_layer()
-    except ValueError:
-        return None
-jit.set_threads(1)
-attention(q, keys, values, 0, 1.0, 0, 0.0, out)
-alone = layer()
-jit.set_threads(2)
-attention(q, keys, values, 0, 1.0, 0, 0.0, out)
-print(alone, layer() is not None)
-"""
-
-
-@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
-def test_the_cache_tells_serial_and_parallel_versions_apart(tmp_path: Path) -> None:
-    for turn in ("compiled", "from cache"):
-        done = python(BOTH, NUMBA_CACHE_DIR=str(tmp_path))
-        assert done.stdout.strip() == "None True", (turn, done.stderr)
 
 
 HOMELESS = """
@@ -186,31 +155,55 @@ def test_a_processor_without_wide_vectors_gives_the_same_bits() -> None:
     assert plain.stdout == here.stdout, plain.stderr
 
 
-WORKQUEUE = """
-import threading, numpy as np, numba
-from refsample_kernels.linear import linear
+SHARED = """
+import os, threading, numpy as np
+from refsample_kernels import jit
+from refsample_kernels.linear import linear, linear_few
 rng = np.random.default_rng(0)
-x, w = rng.standard_normal((128, 64)).astype('f4'), rng.standard_normal((256, 64)).astype('f4')
-outs = [np.empty((128, 256), np.float32) for _ in range(4)]
-def work(out):
-    for _ in range(40):
-        linear(x, w, np.empty(0, np.float32), out)
-threads = [threading.Thread(target=work, args=(out,)) for out in outs]
+x, w = rng.standard_normal((128, 64)).astype('f4'), rng.standard_normal((4096, 64)).astype('f4')
+def product(kernel, rows):
+    out = np.empty((rows, 4096), np.float32)
+    kernel(x[:rows], w, np.empty(0, np.float32), out)
+    return out.tobytes()
+jit.set_threads(1)
+want = product(linear, 128), product(linear_few, 8)
+jit.set_threads(2)
+"""
+AT_ONCE = """
+wrong = []
+def work():
+    for _ in range(200):
+        if (product(linear, 128), product(linear_few, 8)) != want:
+            wrong.append(1)
+threads = [threading.Thread(target=work) for _ in range(4)]
 [t.start() for t in threads]
 [t.join() for t in threads]
-print(numba.threading_layer(), all((out == outs[0]).all() for out in outs))
+print(len(wrong), threading.active_count())
+"""
+FORKED = """
+product(linear, 128)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (product(linear, 128), product(linear_few, 8)) == want else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 @pytest.mark.skipif(jit.jit_disabled(), reason="no threads with the JIT off")
-def test_python_threads_may_share_parallel_kernels_on_workqueue() -> None:
-    """Without the lock numba aborts the process here: 'Concurrent access has been detected'."""
-    done = python(WORKQUEUE, NUMBA_THREADING_LAYER="workqueue")
-    assert done.stdout.strip() == "workqueue True", done.stderr
+def test_python_threads_may_call_kernels_at_once() -> None:
+    """Four callers and one helping thread: each call is done by whoever comes, and its bits are those of one thread."""
+    done = python(SHARED + AT_ONCE)
+    assert done.stdout.strip() == "0 2", done.stderr
+
+
+@pytest.mark.skipif(jit.jit_disabled() or not hasattr(os, "fork"), reason="no threads with the JIT off")
+def test_a_forked_child_starts_its_own_threads() -> None:
+    done = python(SHARED + FORKED)
+    assert done.stdout.strip() == "0", done.stderr
 
 
 THREADS = """
-import numba, numpy as np
+import numpy as np
 from refsample_kernels import jit
 from refsample_kernels.attention import attention
 from refsample_kernels.linear import linear
@@ -223,7 +216,7 @@ for count in (1, 2):
     linear(x, w, none, out)
     attention(q, keys, values, 0, 1.0, 0, 0.0, mixed)
     results.append(out.tobytes() + mixed.tobytes())
-print(jit.threads(), numba.threading_layer() != '', results[0] == results[1])
+print(jit.threads(), results[0] == results[1])
 """
 
 
@@ -231,7 +224,7 @@ print(jit.threads(), numba.threading_layer() != '', results[0] == results[1])
 def test_thread_counts_give_the_same_bits() -> None:
     """In a process of its own, which has two threads whatever this one was started with."""
     done = python(THREADS)
-    assert done.stdout.strip() == "2 True True", done.stderr
+    assert done.stdout.strip() == "2 True", done.stderr
 
 
 @pytest.mark.parametrize("count", [0, -1, 10_000])

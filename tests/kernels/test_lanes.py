@@ -49,7 +49,7 @@ def _three(a: F32, b: F32, c: F32, n: int, out: F32) -> None:
     store(out, 208, below(x, y, y, z))
 
 
-three = jit.Kernel(_three, _three, parallel=False, small=None)
+three = jit.Kernel(_three, _three, None, None, None)
 ROWS = (
     "add",
     "sub",
@@ -138,4 +138,4 @@ def _copy(held: NDArray[np.uint16], out: F32) -> None:
         store(out, i, load(held, i))
 
 
-copy = jit.Kernel(_copy, _copy, parallel=False, small=None)
+copy = jit.Kernel(_copy, _copy, None, None, None)

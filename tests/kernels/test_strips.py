@@ -35,7 +35,7 @@ def _each(held: NDArray[Any], b: F32, n: int, out: F32) -> int:
     return width
 
 
-each = jit.Kernel(_each, _each, parallel=False, small=None)
+each = jit.Kernel(_each, _each, None, None, None)
 
 
 @pytest.mark.parametrize("n", [-3, 0, 1, 7, 8, 15, 16, 40])
@@ -61,7 +61,7 @@ def _fold(held: F32, four: F32, single: F32) -> None:
     store(four, 6, load(held, 0))
 
 
-fold = jit.Kernel(_fold, _fold, parallel=False, small=None)
+fold = jit.Kernel(_fold, _fold, None, None, None)
 
 
 def test_four_totals_are_four_times_total() -> None:

@@ -28,8 +28,8 @@ def _looks(values: F32, x: float, counts: NDArray[np.int64], kept: F32) -> None:
     store(kept, 0, keep_nan(load(values, 0), spread(np.float32(7))))
 
 
-exps = jit.Kernel(_exps, _exps, parallel=False, small=None)
-looks = jit.Kernel(_looks, _looks, parallel=False, small=None)
+exps = jit.Kernel(_exps, _exps, None, None, None)
+looks = jit.Kernel(_looks, _looks, None, None, None)
 
 
 @pytest.mark.parametrize("peak", [0.0, 3.25, 88.0])

@@ -1,0 +1,263 @@
+"""All layers for many rows, which is what a prompt is, or many texts at once: a kernel whose threads stay together.
+
+Rows are laid out for the tiles of `tiles` as they are made, and what follows a product is done while it is near.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample_kernels import stack
+from refsample_kernels.attention import piece, pieces_of, task_of
+from refsample_kernels.jit import helper, kernel
+from refsample_kernels.lanes import load_part, mul, store_part
+from refsample_kernels.memory import held_at
+from refsample_kernels.norm import rms_norm
+from refsample_kernels.rope import turned
+from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers
+from refsample_kernels.team import Team, finish, join, next_turn
+from refsample_kernels.tiles import PANEL, SLAB, SLABS, pack_rows, packed_rows, product, rows_together, slab_of, whole
+
+LOOPS = 10
+"""Of a layer."""
+BAND = 16
+"""Rows that a thread turns and keeps at a time: as many keys as share what processors pass to each other."""
+
+
+def define_layers_many(
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
+    eps: float, cap: float, sample: NDArray[Any],
+) -> None:  # fmt: skip
+    """`define_layers`."""
+    define_layers(x, matrices, settings, scales, sizes, texts, cos, sin, eps, cap, sample)
+
+
+def _small(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> bool:
+    return bool(len(x) * len(matrices) * x.shape[1] * sizes[stack.INNER] < 1_000_000)
+
+
+def _loops(x: Floats, matrices: Table, *rest: Any) -> int:
+    return LOOPS * len(matrices)
+
+
+def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> int:
+    rows, columns = len(x), int(x.shape[1])
+    heads, kv_heads, width, inner = (int(n) for n in sizes[:4])
+    laid_out = packed_rows(rows) * whole(max(columns, heads * width, inner), 16)
+    return laid_out + rows * (2 * (heads + kv_heads) * width + inner)
+
+
+@kernel(define_layers_many, small=_small, loops=_loops, room=_room)
+def layers_many(
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
+    eps: float, cap: float, sample: NDArray[Any], work: Floats, team: Team,
+) -> None:  # fmt: skip
+    """See `define_layers_many`; each element has the bits of the single kernels (`rms_norm`, `linear`, ...)."""
+    rows, columns = x.shape
+    heads, kv_heads = sizes[stack.HEADS], sizes[stack.KV_HEADS]
+    width, inner = sizes[stack.HEAD_WIDTH], sizes[stack.INNER]
+    part = join(team)
+    high = slab_of(rows)
+    a = packed_rows(rows) * whole(max(columns, heads * width, inner), 16)
+    b = a + rows * heads * width
+    c = b + rows * heads * width
+    d = c + rows * kv_heads * width
+    e = d + rows * kv_heads * width
+    packed, q, mixed, k, v, wide = work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:]
+    flat_x, flat_cos, flat_sin = x.reshape(-1), cos.reshape(-1), sin.reshape(-1)
+    spare = np.empty(max(2 * SLABS * SLAB * PANEL, BAND * heads * width), np.float32)
+    for number in range(matrices.shape[0]):
+        at, loop = matrices[number], LOOPS * number
+        window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]
+        half = cos.shape[2] if which >= 0 else 0
+        angle, scale, act = max(which, 0) * rows * cos.shape[2], scales[number], sizes[stack.ACTIVATION]
+        out, out_bias, down, down_bias = at[stack.OUT], at[stack.OUT_BIAS], at[stack.DOWN], at[stack.DOWN_BIAS]
+        _normed(x, at[stack.NORM], eps, high, packed, team, loop, part)
+        _projected(packed, rows, columns, at, sizes, sample, q, k, v, team, loop + 1, part)
+        _kept(q, k, v, flat_cos, flat_sin, angle, half, sizes, texts, number, rows, spare, team, loop + 2, part)
+        _attended(q, mixed, window, scale, sizes, texts, number, cap, team, loop + 3, part)
+        _packed(mixed, rows, heads * width, high, packed, team, loop + 4, part)
+        _added(packed, rows, heads * width, sample, out, out_bias, flat_x, columns, spare, team, loop + 5, part)
+        _normed(x, at[stack.MLP_NORM], eps, high, packed, team, loop + 6, part)
+        _gated(packed, rows, columns, at, inner, act, sample, wide, spare, team, loop + 7, part)
+        _packed(wide, rows, inner, high, packed, team, loop + 8, part)
+        _added(packed, rows, inner, sample, down, down_bias, flat_x, columns, spare, team, loop + 9, part)
+
+
+@helper
+def _normed(x: Floats, norm: int, eps: float, high: int, packed: Floats, team: Team, loop: int, part: int) -> None:
+    """x's norm [N, C], laid out."""
+    rows, width = x.shape
+    row = np.empty((1, width), np.float32)
+    flat, turns, taken = row.reshape(-1), packed_rows(rows), 0
+    weight = held_at(flat, norm, width)
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        if turn < rows:
+            rms_norm(x[turn : turn + 1], weight, eps, row)
+        pack_rows(flat, 0, turn, rows, width, high, packed)
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _packed(x: Floats, rows: int, width: int, high: int, packed: Floats, team: Team, loop: int, part: int) -> None:
+    """x [rows, width], laid out."""
+    turns, taken = packed_rows(rows), 0
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        pack_rows(x, min(turn, rows - 1) * width, turn, rows, width, high, packed)
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _projected(
+    packed: Floats, rows: int, width: int, at: Table, sizes: Table, sample: NDArray[Any], q: Floats,
+    k: Floats, v: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip
+    """Queries [N, HD], keys and values [N, KD]."""
+    wide, narrow = sizes[stack.HEADS] * sizes[stack.HEAD_WIDTH], sizes[stack.KV_HEADS] * sizes[stack.HEAD_WIDTH]
+    first, second = (wide + PANEL - 1) // PANEL, (narrow + PANEL - 1) // PANEL
+    panels, step = first + 2 * second, rows_together(rows, width)
+    turns, taken = (rows + step - 1) // step * panels, 0
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        top, number = turn // panels * step, turn % panels
+        out, matrix, bias, columns = q, at[stack.Q], at[stack.Q_BIAS], wide
+        if number >= first + second:
+            out, matrix, bias, columns, number = v, at[stack.V], at[stack.V_BIAS], narrow, number - first - second
+        elif number >= first:
+            out, matrix, bias, columns, number = k, at[stack.K], at[stack.K_BIAS], narrow, number - first
+        left, weight = number * PANEL, held_at(sample, matrix, columns * width)
+        right, added = min(columns, left + PANEL), bias_at(q, bias, 0, columns)
+        product(packed, rows, width, top, weight, added, left, right, out, 0, columns)
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _kept(
+    q: Floats, k: Floats, v: Floats, cos: Floats, sin: Floats, angle: int, half: int, sizes: Table, texts: Table,
+    number: int, rows: int, spare: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip
+    """Queries turned; keys, turned, and values into the caches."""
+    heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
+    turns, taken = (rows + BAND - 1) // BAND, 0
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        for g in range(texts.shape[0]):
+            begin, slots = texts[g, stack.FIRST], texts[g, stack.SLOTS]
+            size = kv_heads * width * slots
+            keys = held_at(q, texts[g, stack.KEYS] + 4 * number * size, size)
+            values = held_at(q, texts[g, stack.VALUES] + 4 * number * size, size)
+            for n in range(max(begin, turn * BAND), min(begin + texts[g, stack.ROWS], turn * BAND + BAND)):
+                position, c = texts[g, stack.POSITION] + n - begin, angle + n * half
+                for h in range(heads):
+                    turned(q, (n * heads + h) * width, width, cos, sin, c, half, spare, h * width, 1)
+                q[n * heads * width : (n + 1) * heads * width] = spare[: heads * width]
+                for h in range(kv_heads):
+                    i, o = (n * kv_heads + h) * width, h * width * slots
+                    turned(k, i, width, cos, sin, c, half, keys, o + position, slots)
+                    values[o + position * width : o + position * width + width] = v[i : i + width]
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _tasks(texts: Table, g: int, heads: int, width: int, window: int) -> int:
+    """Of the attention of one text's rows."""
+    return heads * pieces_of(texts[g, stack.ROWS], width, texts[g, stack.POSITION], window)
+
+
+@helper
+def _attended(
+    q: Floats, out: Floats, window: int, scale: float, sizes: Table, texts: Table, number: int, cap: float, team: Team,
+    loop: int, part: int,
+) -> None:  # fmt: skip
+    heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
+    turns, taken = 0, 0
+    for g in range(texts.shape[0]):
+        turns += _tasks(texts, g, heads, width, window)
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        g, tasks = 0, _tasks(texts, 0, heads, width, window)
+        left = turn
+        while left >= tasks:
+            left -= tasks
+            g += 1
+            tasks = _tasks(texts, g, heads, width, window)
+        slots, begin, end = texts[g, stack.SLOTS], texts[g, stack.FIRST], texts[g, stack.FIRST] + texts[g, stack.ROWS]
+        size = kv_heads * width * slots
+        keys = held_at(q, texts[g, stack.KEYS] + 4 * number * size, size)
+        values = held_at(q, texts[g, stack.VALUES] + 4 * number * size, size)
+        i, j, start = begin * heads * width, end * heads * width, texts[g, stack.POSITION]
+        piece(
+            q[i:j], keys, values, out[i:j], texts[g, stack.ROWS], heads, heads // kv_heads, width, slots, start, scale,
+            window, cap, task_of(left, tasks),
+        )  # fmt: skip
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _added(
+    packed: Floats, rows: int, width: int, sample: NDArray[Any], matrix: int, bias: int, out: Floats,
+    columns: int, spare: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip
+    """out [rows, columns] += packed rows [rows, width] times a matrix."""
+    weight, added = held_at(sample, matrix, columns * width), bias_at(spare, bias, 0, columns)
+    panels, step = (columns + PANEL - 1) // PANEL, rows_together(rows, width)
+    turns, taken = (rows + step - 1) // step * panels, 0
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        top, left = turn // panels * step, turn % panels * PANEL
+        right, o = min(columns, left + PANEL), -top * PANEL - left
+        bottom = product(packed, rows, width, top, weight, added, left, right, spare, o, PANEL)
+        for n in range(top, bottom):
+            for m in range(left, right):
+                out[n * columns + m] += spare[o + n * PANEL + m]
+    finish(team, loop, taken, turns)
+
+
+@helper
+def _gated(
+    packed: Floats, rows: int, width: int, at: Table, inner: int, activation: int, sample: NDArray[Any],
+    out: Floats, spare: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip
+    """out [N, F] = act(gate n) * (up n) of packed rows n."""
+    gate, up = held_at(sample, at[stack.GATE], inner * width), held_at(sample, at[stack.UP], inner * width)
+    gate_bias, up_bias = bias_at(spare, at[stack.GATE_BIAS], 0, inner), bias_at(spare, at[stack.UP_BIAS], 0, inner)
+    panels, step = (inner + PANEL - 1) // PANEL, rows_together(rows, width)
+    turns, taken = (rows + step - 1) // step * panels, 0
+    while True:
+        turn = next_turn(team, loop, part, turns)
+        if turn < 0:
+            break
+        taken += 1
+        top, left = turn // panels * step, turn % panels * PANEL
+        right, o = min(inner, left + PANEL), -top * PANEL - left
+        product(packed, rows, width, top, gate, gate_bias, left, right, spare, o, PANEL)
+        p = o + SLABS * SLAB * PANEL
+        bottom = product(packed, rows, width, top, up, up_bias, left, right, spare, p, PANEL)
+        for n in range(top, bottom):
+            for m in range(left, right, 16):
+                made = bent(load_part(spare, o + n * PANEL + m, right - m), activation)
+                store_part(out, n * inner + m, right - m, mul(made, load_part(spare, p + n * PANEL + m, right - m)))
+    finish(team, loop, taken, turns)

@@ -1,0 +1,36 @@
+"""Arrays by their address: a kernel that goes through all layers takes one table instead of hundreds of arrays.
+
+Whoever makes such a table keeps the arrays alive and has checked their shapes; here nothing is checked any more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample_kernels.lanes import operation
+
+
+def address_of(held: NDArray[Any]) -> int:
+    """Where the first element lies. ValueError for an array that is not one piece in row order."""
+    if not held.flags.c_contiguous:
+        raise ValueError("address_of: the array is not one piece")
+    return int(held.__array_interface__["data"][0])
+
+
+@operation
+def held_at(like: NDArray[Any], address: int, count: int) -> NDArray[Any]:
+    """The [count] elements there, of the type of `like`."""
+    if count == 0:
+        return np.empty(0, like.dtype)
+    size = count * like.dtype.itemsize
+    return np.frombuffer(memoryview((ctypes.c_char * size).from_address(int(address))), like.dtype)
+
+
+@operation
+def unlocked(held: NDArray[Any]) -> NDArray[Any]:
+    """The same elements in a row; to a kernel it makes no difference then whether they may be written to. None is."""
+    return held.reshape(-1)
