@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Bench:
     limits: Machine
     plan: Plan
     work: Path
+    anew: Mapping[str, Callable[[], Worker]]
+    """Each engine once more, in a process that has done nothing yet."""
 
     def ids(self, *size: int, seed: int) -> Any:
         """Random ids."""
@@ -104,17 +107,19 @@ def opened(name: str, asked: argparse.Namespace, limits: Machine, work: Path) ->
     folder = folders.made(shape, work, asked.seed)
     with ExitStack() as stack:
         engines: dict[str, Worker] = {}
+        anew: dict[str, Callable[[], Worker]] = {}
         for engine, kind in variants(name):
             label = f"{NAMES[engine]} {kind}"
             python = sys.executable if engine == "refsample" else asked.peers_python
             if engine == "llamacpp":
                 folders.as_gguf(folder, shape, kind)
+            anew[label] = partial(Worker, engine, str(folder), kind, python=python)
             try:
-                engines[label] = stack.enter_context(Worker(engine, str(folder), kind, python=python))
+                engines[label] = stack.enter_context(anew[label]())
             except MissingEngine as missing:
                 show(f"{name}: without {label}, which is not installed ({missing})")
         plan = QUICK if asked.quick else Plan()
-        yield Bench(name, shape, engines, limits, replace(plan, patience=asked.patience), work)
+        yield Bench(name, shape, engines, limits, replace(plan, patience=asked.patience), work, anew)
 
 
 def checks(bench: Bench) -> list[dict[str, Any]]:
@@ -169,6 +174,18 @@ def decode(bench: Bench, threads: int) -> list[dict[str, Any]]:
     return told(bench, "decode", samples.rows(found, OURS, flips=True, threads=threads))
 
 
+def memory(bench: Bench) -> dict[str, dict[str, int]]:
+    """What fresh processes have resident that take a prompt and decode: `memory` of `bench.worker`."""
+    found = {}
+    for name in bench.engines:
+        with bench.anew[name]() as engine:
+            engine.ask("threads", count=2)
+            engine.ask("open", prompts=bench.ids(1, PROMPT, seed=1), room=ROOM, flash=(name, "decode") not in UNFUSED)
+            engine.ask("decode", tokens=TOKENS, seconds=SECONDS)
+            found[name] = engine.ask("memory")
+    return found
+
+
 def batch(bench: Bench, threads: int) -> list[dict[str, Any]]:
     """BATCH sequences, a token further at a time."""
     bench.threads(threads)
@@ -219,9 +236,10 @@ def measured(bench: Bench, only: Sequence[str]) -> dict[str, Any]:
     report: dict[str, Any] = {"shape": asdict(bench.shape), "checks": checks(bench)}
     if not all(row["equal"] for row in report["checks"]):
         return report
-    if "decode" in only or "rss" in only:
+    if "decode" in only:
         report["decode"] = decode(bench, 2) + decode(bench, 1)
-        report["memory"] = {name: engine.ask("memory") for name, engine in bench.engines.items()}
+    if "rss" in only:
+        report["memory"] = memory(bench)
     if "batch" in only and bench.name == "B":
         report["batch"] = batch(bench, 2) + batch(bench, 1)
     if "prefill" in only:

@@ -15,7 +15,7 @@ from refsample_kernels.lanes import fma, four_totals, load, load_part, spread, s
 from refsample_kernels.strips import prefetch
 
 Floats = NDArray[Any]
-FEW = 8
+FEW = 12
 """More rows are worth packing."""
 PORTION = 32768
 """Bytes of a matrix that a thread takes at a time, about."""

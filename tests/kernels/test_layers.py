@@ -20,6 +20,7 @@ from refsample_kernels.linear import apply_linear, linear, linear_few
 from refsample_kernels.memory import address_of
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import rotate
+from refsample_kernels.thin import FEW
 from tests.kernels.test_definitions import held, salted, seeds
 
 Array = NDArray[Any]
@@ -193,7 +194,7 @@ def test_sizes_at_which_threads_share(rows: tuple[int, ...], kind: str) -> None:
         columns=192, heads=6, kv_heads=2, width=32, inner=1200, rows=rows, biased=True, kind=kind, activation=0,
         window=0, cap=0.0, turned=1.0, layers=4,
     )  # fmt: skip
-    pair = (layers_few, define_layers_few) if sum(rows) <= 8 else (layers_many, define_layers_many)
+    pair = (layers_few, define_layers_few) if sum(rows) <= FEW else (layers_many, define_layers_many)
     assert not wrong(1, shape, *pair)
 
 
@@ -207,8 +208,8 @@ def test_a_row_has_the_same_bits_in_every_tile(width: int, kind: str) -> None:
     nothing, alone = np.empty(0, np.float32), empty(most, 35)
     for n in range(most):
         apply_linear(x[n : n + 1], weight, nothing, alone[n : n + 1])
-    for rows in (2, 3, 7, 8, 9, 10) if jit_disabled() else (2, 3, 4, 5, 8, 9, 10, 11, 96, 97, 200, 401):
-        for kernel in (linear, linear_few) if rows <= 8 else (linear, apply_linear):
+    for rows in (2, 3, 7, 8, 9, 10) if jit_disabled() else (2, 3, 4, 5, 8, 9, 11, 12, 13, 14, 96, 97, 200, 401):
+        for kernel in (linear, linear_few) if rows <= FEW else (linear, apply_linear):
             together = empty(rows, 35)
             kernel(x[:rows], weight, nothing, together)
             np.testing.assert_array_equal(together, alone[:rows])
