@@ -214,7 +214,7 @@ def _block(transformer: Transformer, layer: Layer, number: int, batch: Sequence[
     if number == 0:
         parts = [stem.ids[start - stem.start : stop - stem.start] for stem, start, stop in batch]
         x = transformer.embed(np.concatenate([np.array(part, np.int64) for part in parts]), about)
-    x = transformer.block(layer, number, x, about)
+    x = transformer.through(layer, number, x, about)
     for length, cache in zip(lengths, caches, strict=True):
         cache.length += length
     return x

@@ -32,6 +32,8 @@ class Stack:
 
     layers: Sequence[Layer]
     """Whose arrays the addresses are those of."""
+    first: int
+    """Number of the first of them."""
     matrices: Table
     settings: Table
     scales: NDArray[np.float64]
@@ -51,6 +53,7 @@ def stack_of(config: ModelConfig, layers: Sequence[Layer], first: int = 0) -> St
     ropes = [config.layer_ropes[n] for n in numbers]
     return Stack(
         layers=layers,
+        first=first,
         matrices=np.array([_addresses(layer) for layer in layers], np.int64),
         settings=np.array(
             [
@@ -77,10 +80,9 @@ def run(stack: Stack, x: NDArray[Any], batch: Batch) -> None:
     """All layers on x [N, C], in place; new keys and values go into the caches."""
     texts = np.empty((len(batch.caches), 6), np.int64)
     for text, span, cache in zip(texts, batch.spans, batch.caches, strict=True):
-        text[:] = (
-            span.start, span.stop - span.start, cache.length, cache.keys.shape[3],
-            address_of(cache.keys), address_of(cache.values),
-        )  # fmt: skip
+        held = slice(stack.first - batch.first, None)
+        keys, values = address_of(cache.keys[held]), address_of(cache.values[held])
+        text[:] = span.start, span.stop - span.start, cache.length, cache.keys.shape[3], keys, values
     cos, sin = (_side_by_side([pair[which] for pair in batch.turns], len(x)) for which in (0, 1))
     (layers_few if len(x) <= FEW else layers_many)(
         x, stack.matrices, stack.settings, stack.scales, stack.sizes, texts, cos, sin, stack.eps, stack.cap,

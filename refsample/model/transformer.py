@@ -105,7 +105,7 @@ class Transformer:
             run(self.stack, x, batch)
         else:
             for number, layer in enumerate(self.weights.layers):
-                x = self.block(layer, number, x, batch)
+                x = self.through(layer, number, x, batch)
         for length, cache in zip(lengths, caches, strict=True):
             cache.length += length
         spans = batch.spans
@@ -171,6 +171,14 @@ class Transformer:
             return x
         factor = np.array([scale], x.dtype)
         return self.arithmetic.settle(x * (self.arithmetic.settle(factor) if settled else factor))
+
+    def through(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
+        """`block`, by a kernel of the whole layer where one suits; x may be changed."""
+        stack = stack_of(self.config, (layer,), number) if self.arithmetic.fused and not batch.adapted else None
+        if stack is None:
+            return self.block(layer, number, x, batch)
+        run(stack, x, batch)
+        return x
 
     def block(self, layer: Layer, number: int, x: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """One layer on x [N, C]."""
