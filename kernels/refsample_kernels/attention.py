@@ -52,23 +52,18 @@ def define_attention(
             out[t, h] = weights @ values[h // group, low:count] / weights.sum()
 
 
-def small_attention(q: Floats, start: int, window: int) -> bool:
-    """Whether threads do not pay for queries [T, H, D] from that place on."""
-    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
-    return bool(q.size * keys_read < 100_000)  # a serial run of some 15 us
-
-
-def _small(
+def _most(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats
-) -> bool:
-    return small_attention(q, start, window)
+) -> int:
+    keys_read = min(start + q.shape[0], window) if window else start + q.shape[0]
+    return int(q.size * keys_read) // 50_000  # a run of some 8 us
 
 
-def _one_loop(*args: Any) -> int:
+def _one_loop(*_: object) -> int:
     return 1
 
 
-@kernel(define_attention, small=_small, loops=_one_loop)
+@kernel(define_attention, most=_most, loops=_one_loop)
 def attention(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:
@@ -147,7 +142,7 @@ def define_attention_bf16(
             out[t, h] = to_bf16((shares @ values[h // group, low:count]).astype(np.float32))
 
 
-@kernel(define_attention_bf16, small=_small, loops=_one_loop)
+@kernel(define_attention_bf16, most=_most, loops=_one_loop)
 def attention_bf16(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:

@@ -128,19 +128,19 @@ def room(size: int, extras: int, tops: int) -> tuple[int, int, int]:
     return blocks * (BLOCK + 2), 2 * blocks + 3 * extras + 2 * ranks + ROOM, ranks
 
 
-SMALL = 1 << 15
-"""Logits in all that stay in one thread: another takes some ten microseconds to come."""
+SHARE = 1 << 14
+"""Logits for which a further thread pays: it takes some ten microseconds to come."""
 
 
-def _small(rows: F32, *_: object) -> bool:
-    return len(rows) == 1 or rows.size < SMALL
+def _most(rows: F32, *_: object) -> int:
+    return min(len(rows), rows.size // SHARE)  # `work` has room for so many
 
 
 def _one_loop(*_: object) -> int:
     return 1
 
 
-@kernel(define_choose, small=_small, loops=_one_loop)
+@kernel(define_choose, most=_most, loops=_one_loop)
 def choose(
     rows: F32, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, tops: int, work: F32, keys: Floats, held: Ids, found: Ids, ids: Ids,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.choose import ABOVE, EQUAL, KEPT, SMALL, TOKEN, define_choose, rank_of
+from refsample_kernels.choose import ABOVE, EQUAL, KEPT, SHARE, TOKEN, define_choose, rank_of
 from refsample_kernels.deep import ROOM, below_min_p, deep_cut, deeper_of
 from refsample_kernels.inverse import NOT_CUT, UNDECIDED, count_kept, draw_all, top_of
 from refsample_kernels.jit import helper, kernel
@@ -40,15 +40,15 @@ def define_choose_deep(
     found[which, : EQUAL + 1] = answers[which, : EQUAL + 1]
 
 
-def _small(rows: F32, which: Ids, *_: object) -> bool:
-    return len(which) == 1 or len(which) * rows.shape[1] < SMALL
+def _most(rows: F32, which: Ids, *_: object) -> int:
+    return min(len(which), len(which) * len(rows[0]) // SHARE)
 
 
 def _one_loop(*_: object) -> int:
     return 1
 
 
-@kernel(define_choose_deep, small=_small, loops=_one_loop)
+@kernel(define_choose_deep, most=_most, loops=_one_loop)
 def choose_deep(
     rows: F32, which: Ids, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, work: F32, keys: Floats, held: Ids, found: Ids,

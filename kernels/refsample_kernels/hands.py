@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -18,8 +19,21 @@ from numpy.typing import NDArray
 LINE = 16
 """Counters of a team are so far apart (128 bytes) that no two share what processors pass to each other."""
 
-_Job = tuple[Callable[..., Any], tuple[Any, ...]]
-_jobs: SimpleQueue[_Job] = SimpleQueue()
+JOINED, CLOSED = 1, 2
+"""Places in a team beside [0]: how many threads have come, and whether one of them gave up."""
+
+
+class Job:
+    """A call that other threads may join while it lasts."""
+
+    __slots__ = ("args", "error", "function", "team")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], team: NDArray[np.int64]) -> None:
+        self.function, self.args, self.team = function, args, team
+        self.error: BaseException | None = None
+
+
+_jobs: SimpleQueue[Job] = SimpleQueue()
 _count = 0  # threads that wait for jobs, or do one
 _lock = threading.Lock()
 
@@ -31,27 +45,60 @@ def new_team(parts: int, loops: int) -> NDArray[np.int64]:
     return team
 
 
-def call_too(function: Callable[..., Any], args: tuple[Any, ...], count: int) -> None:
-    """Let `count` other threads call function(*args), soon; what it returns or raises is theirs."""
-    if _count < count:
-        _more(count)
-    for _ in range(count):
-        _jobs.put((function, args))
+def call_together(function: Callable[..., Any], args: tuple[Any, ...], team: NDArray[np.int64]) -> Any:
+    """function(*args, team), which other threads join, one for each further part of the team.
+
+    They come once this thread is inside, so none of them compiles, and none comes when it has left: there a team has
+    no turn left, or is closed. What one of them raises is raised here.
+    """
+    job = Job(function, (*args, team), team)
+    others = int(team[0]) - 1
+    if _count < others:
+        _more(others)
+    for _ in range(others):
+        _jobs.put(job)
+    try:
+        result = function(*job.args)
+    except BaseException:
+        team[CLOSED] = 1
+        raise
+    finally:
+        job.args = ()
+    if job.error is not None:
+        raise job.error
+    return result
 
 
 def _more(count: int) -> None:
     global _count
     with _lock:
         for number in range(_count, count):
-            threading.Thread(target=_help, args=(_jobs,), name=f"refsample-{number + 1}", daemon=True).start()
-        _count = max(_count, count)
+            thread = threading.Thread(target=_help, args=(_jobs,), name=f"refsample-{number + 1}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads to be had, or Python ends: kernels do with those that there are
+                return
+            _count += 1
 
 
-def _help(jobs: SimpleQueue[_Job]) -> None:
+def _help(jobs: SimpleQueue[Job]) -> None:
     while True:
-        function, args = jobs.get()
-        function(*args)
-        del function, args  # they hold arrays
+        job = jobs.get()
+        tries = 0
+        while job.args and not job.team[JOINED]:
+            tries += 1
+            time.sleep(0 if tries < 100 else 1e-3)  # longer only where the caller has to compile
+        _join(job)
+        del job  # it holds arrays
+
+
+def _join(job: Job) -> None:
+    args = job.args
+    if args:
+        try:
+            job.function(*args)
+        except BaseException as error:  # noqa: BLE001  raised again for the caller
+            job.team[CLOSED], job.error = 1, error
 
 
 def _forget() -> None:

@@ -2,8 +2,8 @@
 
 `@kernel(definition)` makes a `Kernel`: a callable that imports numba and compiles at its first call, and that is listed
 in `KERNELS` beside its float64 definition. `@helper` marks a plain function that kernels call. Under
-NUMBA_DISABLE_JIT=1 both stay plain Python and numba is never imported: only this file and `lanes_llvm` import it, when
-the first kernel is compiled.
+NUMBA_DISABLE_JIT=1 both stay plain Python and numba is never imported: only this file, `lanes_llvm` and `team_llvm`
+import it, when the first kernel is compiled.
 
 numba compiles for one thread; several are several callers of one kernel (see `team`). Kernels are compiled without
 fastmath: the order of every sum is the order of the source, so any number of threads gives the same bits. They are the
@@ -25,7 +25,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from refsample_kernels import lanes
-from refsample_kernels.hands import call_too, new_team
+from refsample_kernels.hands import call_together, new_team
 from refsample_kernels.store import cache_at, lean, on_disk, without
 
 P = ParamSpec("P")
@@ -45,16 +45,12 @@ class Kernel(Generic[P, R]):
     """A jitted function that compiles itself at its first call."""
 
     def __init__(
-        self,
-        function: Callable[..., R],
-        definition: Callable[P, R],
-        loops: Callable[..., int] | None,
-        room: Callable[..., int] | None,
-        small: Callable[..., bool] | None,
-    ) -> None:
+        self, function: Callable[..., R], definition: Callable[P, R], loops: Callable[..., int] | None,
+        room: Callable[..., int] | None, most: Callable[..., int] | None,
+    ) -> None:  # fmt: skip
         self.function, self.definition = function, definition
         self.name, self.__doc__ = function.__name__, function.__doc__
-        self._loops, self._room, self._small = loops, room, small
+        self._loops, self._room, self._most = loops, room, most
         self._run: Callable[..., R] = self._first
         self._compiled: Callable[..., R] | None = None
 
@@ -79,35 +75,34 @@ class Kernel(Generic[P, R]):
 
     def _together(self, run: Callable[..., R], loops: Callable[..., int]) -> Callable[P, R]:
         """What calls the function in several threads, with the same arguments, room for all of them, and one team."""
-        room, small = self._room, self._small
+        room, most = self._room, self._most
+        names = self.function.__code__.co_varnames
 
         def share(*args: P.args, **kwargs: P.kwargs) -> R:
-            count = 1 if small is not None and small(*args, **kwargs) else threads()
-            work = () if room is None else (np.empty(room(*args, **kwargs), np.float32),)
-            given = (*args, *kwargs.values(), *work, new_team(count, loops(*args, **kwargs)))
-            if count > 1:
-                call_too(run, given, count - 1)
-            return run(*given)
+            given = (*args, *(kwargs[name] for name in names[len(args) : len(args) + len(kwargs)]))
+            parts = threads()
+            if parts > 1 and most is not None:
+                parts = max(1, min(parts, most(*given)))
+            team = new_team(parts, loops(*given))
+            if room is not None:
+                given = (*given, np.empty(room(*given), np.float32))
+            return call_together(run, given, team) if parts > 1 else run(*given, team)
 
         return share
 
 
 def kernel(
-    definition: Callable[P, R],
-    *,
-    loops: Callable[..., int] | None = None,
-    room: Callable[..., int] | None = None,
-    small: Callable[..., bool] | None = None,
-) -> Callable[[Callable[..., R]], Kernel[P, R]]:
+    definition: Callable[P, R], *, loops: Callable[..., int] | None = None, room: Callable[..., int] | None = None,
+    most: Callable[..., int] | None = None,
+) -> Callable[[Callable[..., R]], Kernel[P, R]]:  # fmt: skip
     """Decorator: compile this function when first called and list it in KERNELS beside `definition`.
 
     `loops`: how many loops threads share; the function takes their team as one argument more. `room`: how many float32
-    they need in common; they come as an argument before it. `small` says when further threads do not pay. Arguments
-    given by name have to stand in the order of the signature.
+    they need in common; they come as an argument before it. `most`: how many threads pay, by the amount of work.
     """
 
     def wrap(function: Callable[..., R]) -> Kernel[P, R]:
-        made = Kernel(function, definition, loops, room, small)
+        made = Kernel(function, definition, loops, room, most)
         if made.name in KERNELS:
             raise ValueError(f"two kernels are named {made.name}")
         KERNELS[made.name] = (made, definition)
@@ -142,12 +137,12 @@ def set_threads(count: int) -> None:
 
 def threads() -> int:
     """How many threads kernels use."""
-    return _wanted_threads or (1 if jit_disabled() else _most_threads())
+    return 1 if jit_disabled() else _wanted_threads or _most_threads()  # in plain Python turns are not atomic
 
 
 @cache
 def _most_threads() -> int:
-    """numba's own rule: NUMBA_NUM_THREADS, else the processors that this process may use."""
+    """As numba has it: NUMBA_NUM_THREADS, else the processors that this process may use."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     if given.isdecimal() and int(given):
         return int(given)

@@ -18,7 +18,7 @@ from refsample_kernels.lanes import load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
-from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers
+from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers, most_threads
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.thin import portion, thin
 
@@ -27,31 +27,27 @@ LOOPS = 5
 
 
 def define_layers_few(
-    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
-    eps: float, cap: float, sample: NDArray[Any],
-) -> None:  # fmt: skip
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats,
+    sin: Floats, eps: float, cap: float, sample: NDArray[Any],
+) -> None:  # fmt: skip  # fmt: skip
     """`define_layers`, N up to `thin.FEW`; rows of one text stand in the order of their positions."""
     define_layers(x, matrices, settings, scales, sizes, texts, cos, sin, eps, cap, sample)
 
 
-def _small(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> bool:
-    return bool(len(x) * len(matrices) * x.shape[1] * sizes[stack.INNER] < 1_000_000)
-
-
-def _loops(x: Floats, matrices: Table, *rest: Any) -> int:
+def _loops(x: Floats, matrices: Table, *_: object) -> int:
     return LOOPS * len(matrices)
 
 
-def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> int:
+def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *_: object) -> int:
     heads, _, width, inner, _ = sizes.tolist()
     return len(x) * int(2 * heads * width + inner)
 
 
-@kernel(define_layers_few, small=_small, loops=_loops, room=_room)
+@kernel(define_layers_few, most=most_threads, loops=_loops, room=_room)
 def layers_few(
-    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
-    eps: float, cap: float, sample: NDArray[Any], work: Floats, team: Team,
-) -> None:  # fmt: skip
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats,
+    sin: Floats, eps: float, cap: float, sample: NDArray[Any], work: Floats, team: Team,
+) -> None:  # fmt: skip  # fmt: skip
     """See `define_layers_few`; each element has the bits of the single kernels (`rms_norm`, `linear`, ...)."""
     rows, columns = x.shape
     heads, width, inner = sizes[stack.HEADS], sizes[stack.HEAD_WIDTH], sizes[stack.INNER]
@@ -70,7 +66,7 @@ def layers_few(
         _project(
             x, at, sizes, places, number, flat_cos, flat_sin, angle, half, eps, sample, q, normed, spare, team, loop,
             part,
-        )  # fmt: skip
+        )  # fmt: skip  # fmt: skip
         _attend(q, mixed, window, scale, sizes, places, number, cap, normed, team, loop + 1, part)
         _add(mixed, rows, heads * width, sample, out, out_bias, flat_x, columns, spare, team, loop + 2, part)
         _gate(x, at, inner, act, eps, sample, wide, normed, spare, team, loop + 3, part)
@@ -94,7 +90,7 @@ def places_of(texts: Table, rows: int) -> Table:
 def _project(
     x: Floats, at: Table, sizes: Table, places: Table, number: int, cos: Floats, sin: Floats, c: int, half: int,
     eps: float, sample: NDArray[Any], q: Floats, normed: Floats, spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip  # fmt: skip
     """Queries, keys and values of x's norm, head by head; queries and keys turned, keys and values in the caches."""
     rows, columns = x.shape
     heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
@@ -133,7 +129,8 @@ def _project(
 def _attend(
     q: Floats, out: Floats, window: int, scale: float, sizes: Table, places: Table, number: int, cap: float,
     normed: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip  # fmt: skip
+    """Attention of all rows, to out [N, H, D]: a turn is a head of one row."""
     heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
     turns, like = places.shape[0] * heads, normed.reshape(-1)
     taken = 0
@@ -157,7 +154,7 @@ def _attend(
 def _add(
     x: Floats, rows: int, width: int, sample: NDArray[Any], matrix: int, bias: int, out: Floats, columns: int,
     spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip  # fmt: skip
     """out [rows, columns] += x [rows, width] times a matrix."""
     weight, stretch = held_at(sample, matrix, columns * width), portion(width, sample.itemsize)
     added = bias_at(spare, bias, 0, columns)
@@ -179,7 +176,7 @@ def _add(
 def _gate(
     x: Floats, at: Table, inner: int, activation: int, eps: float, sample: NDArray[Any], out: Floats, normed: Floats,
     spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip  # fmt: skip
     """out [N, F] = act(gate n) * (up n), n the norm of x."""
     rows, columns = x.shape
     gate, up = held_at(sample, at[stack.GATE], inner * columns), held_at(sample, at[stack.UP], inner * columns)

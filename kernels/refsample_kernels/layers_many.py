@@ -17,7 +17,7 @@ from refsample_kernels.lanes import load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
-from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers
+from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers, most_threads
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.tiles import PANEL, SLAB, SLABS, pack_rows, packed_rows, product, rows_together, slab_of, whole
 
@@ -28,33 +28,29 @@ BAND = 16
 
 
 def define_layers_many(
-    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
-    eps: float, cap: float, sample: NDArray[Any],
-) -> None:  # fmt: skip
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats,
+    sin: Floats, eps: float, cap: float, sample: NDArray[Any],
+) -> None:  # fmt: skip  # fmt: skip
     """`define_layers`."""
     define_layers(x, matrices, settings, scales, sizes, texts, cos, sin, eps, cap, sample)
 
 
-def _small(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> bool:
-    return bool(len(x) * len(matrices) * x.shape[1] * sizes[stack.INNER] < 1_000_000)
-
-
-def _loops(x: Floats, matrices: Table, *rest: Any) -> int:
+def _loops(x: Floats, matrices: Table, *_: object) -> int:
     return LOOPS * len(matrices)
 
 
-def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *rest: Any) -> int:
+def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *_: object) -> int:
     rows, columns = len(x), int(x.shape[1])
     heads, kv_heads, width, inner = (int(n) for n in sizes[:4])
     laid_out = packed_rows(rows) * whole(max(columns, heads * width, inner), 16)
     return laid_out + rows * (2 * (heads + kv_heads) * width + inner)
 
 
-@kernel(define_layers_many, small=_small, loops=_loops, room=_room)
+@kernel(define_layers_many, most=most_threads, loops=_loops, room=_room)
 def layers_many(
-    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
-    eps: float, cap: float, sample: NDArray[Any], work: Floats, team: Team,
-) -> None:  # fmt: skip
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats,
+    sin: Floats, eps: float, cap: float, sample: NDArray[Any], work: Floats, team: Team,
+) -> None:  # fmt: skip  # fmt: skip
     """See `define_layers_many`; each element has the bits of the single kernels (`rms_norm`, `linear`, ...)."""
     rows, columns = x.shape
     heads, kv_heads = sizes[stack.HEADS], sizes[stack.KV_HEADS]
@@ -68,7 +64,7 @@ def layers_many(
     e = d + rows * kv_heads * width
     packed, q, mixed, k, v, wide = work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:]
     flat_x, flat_cos, flat_sin = x.reshape(-1), cos.reshape(-1), sin.reshape(-1)
-    spare = np.empty(max(2 * SLABS * SLAB * PANEL, BAND * heads * width), np.float32)
+    spare = np.empty(max(2 * SLABS * SLAB * PANEL, heads * width), np.float32)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
         window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]
@@ -120,9 +116,9 @@ def _packed(x: Floats, rows: int, width: int, high: int, packed: Floats, team: T
 
 @helper
 def _projected(
-    packed: Floats, rows: int, width: int, at: Table, sizes: Table, sample: NDArray[Any], q: Floats,
-    k: Floats, v: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+    packed: Floats, rows: int, width: int, at: Table, sizes: Table, sample: NDArray[Any], q: Floats, k: Floats,
+    v: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip  # fmt: skip
     """Queries [N, HD], keys and values [N, KD]."""
     wide, narrow = sizes[stack.HEADS] * sizes[stack.HEAD_WIDTH], sizes[stack.KV_HEADS] * sizes[stack.HEAD_WIDTH]
     first, second = (wide + PANEL - 1) // PANEL, (narrow + PANEL - 1) // PANEL
@@ -149,7 +145,7 @@ def _projected(
 def _kept(
     q: Floats, k: Floats, v: Floats, cos: Floats, sin: Floats, angle: int, half: int, sizes: Table, texts: Table,
     number: int, rows: int, spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip  # fmt: skip
     """Queries turned; keys, turned, and values into the caches."""
     heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
     turns, taken = (rows + BAND - 1) // BAND, 0
@@ -176,48 +172,42 @@ def _kept(
 
 
 @helper
-def _tasks(texts: Table, g: int, heads: int, width: int, window: int) -> int:
-    """Of the attention of one text's rows."""
-    return heads * pieces_of(texts[g, stack.ROWS], width, texts[g, stack.POSITION], window)
-
-
-@helper
 def _attended(
-    q: Floats, out: Floats, window: int, scale: float, sizes: Table, texts: Table, number: int, cap: float, team: Team,
-    loop: int, part: int,
-) -> None:  # fmt: skip
+    q: Floats, out: Floats, window: int, scale: float, sizes: Table, texts: Table, number: int, cap: float,
+    team: Team, loop: int, part: int,
+) -> None:  # fmt: skip  # fmt: skip
+    """Attention of all rows, to out [N, H, D]: a turn is a head of some rows of one text."""
     heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
-    turns, taken = 0, 0
+    turns, taken, ends = 0, 0, np.empty(texts.shape[0], np.int64)
     for g in range(texts.shape[0]):
-        turns += _tasks(texts, g, heads, width, window)
+        turns += heads * pieces_of(texts[g, stack.ROWS], width, texts[g, stack.POSITION], window)
+        ends[g] = turns
     while True:
         turn = next_turn(team, loop, part, turns)
         if turn < 0:
             break
         taken += 1
-        g, tasks = 0, _tasks(texts, 0, heads, width, window)
-        left = turn
-        while left >= tasks:
-            left -= tasks
+        g = 0
+        while turn >= ends[g]:
             g += 1
-            tasks = _tasks(texts, g, heads, width, window)
+        before = ends[g - 1] if g else 0
         slots, begin, end = texts[g, stack.SLOTS], texts[g, stack.FIRST], texts[g, stack.FIRST] + texts[g, stack.ROWS]
         size = kv_heads * width * slots
         keys = held_at(q, texts[g, stack.KEYS] + 4 * number * size, size)
         values = held_at(q, texts[g, stack.VALUES] + 4 * number * size, size)
         i, j, start = begin * heads * width, end * heads * width, texts[g, stack.POSITION]
         piece(
-            q[i:j], keys, values, out[i:j], texts[g, stack.ROWS], heads, heads // kv_heads, width, slots, start, scale,
-            window, cap, task_of(left, tasks),
-        )  # fmt: skip
+            q[i:j], keys, values, out[i:j], texts[g, stack.ROWS], heads, heads // kv_heads, width, slots, start,
+            scale, window, cap, task_of(turn - before, ends[g] - before),
+        )  # fmt: skip  # fmt: skip
     finish(team, loop, taken, turns)
 
 
 @helper
 def _added(
-    packed: Floats, rows: int, width: int, sample: NDArray[Any], matrix: int, bias: int, out: Floats,
-    columns: int, spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+    packed: Floats, rows: int, width: int, sample: NDArray[Any], matrix: int, bias: int, out: Floats, columns: int,
+    spare: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip  # fmt: skip
     """out [rows, columns] += packed rows [rows, width] times a matrix."""
     weight, added = held_at(sample, matrix, columns * width), bias_at(spare, bias, 0, columns)
     panels, step = (columns + PANEL - 1) // PANEL, rows_together(rows, width)
@@ -238,9 +228,9 @@ def _added(
 
 @helper
 def _gated(
-    packed: Floats, rows: int, width: int, at: Table, inner: int, activation: int, sample: NDArray[Any],
-    out: Floats, spare: Floats, team: Team, loop: int, part: int,
-) -> None:  # fmt: skip
+    packed: Floats, rows: int, width: int, at: Table, inner: int, activation: int, sample: NDArray[Any], out: Floats,
+    spare: Floats, team: Team, loop: int, part: int,
+) -> None:  # fmt: skip  # fmt: skip
     """out [N, F] = act(gate n) * (up n) of packed rows n."""
     gate, up = held_at(sample, at[stack.GATE], inner * width), held_at(sample, at[stack.UP], inner * width)
     gate_bias, up_bias = bias_at(spare, at[stack.GATE_BIAS], 0, inner), bias_at(spare, at[stack.UP_BIAS], 0, inner)

@@ -27,8 +27,8 @@ def define_linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) ->
     out[...] = product + bias if bias.size else product
 
 
-def _small(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> bool:
-    return bool(x.shape[0] * weight.size < 200_000)  # a serial run of some 15 us
+def _most(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
+    return int(x.shape[0] * weight.size) // 100_000  # a run of some 8 us
 
 
 def _two_loops(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
@@ -39,7 +39,7 @@ def _room(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
     return packed_rows(len(x)) * whole(x.shape[1], 16)
 
 
-@kernel(define_linear, small=_small, loops=_two_loops, room=_room)
+@kernel(define_linear, most=_most, loops=_two_loops, room=_room)
 def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Floats, team: Team) -> None:
     """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it.
 
@@ -66,18 +66,9 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Flo
         taken += 1
         left = turn % panels * PANEL
         product(
-            work,
-            rows,
-            width,
-            turn // panels * step,
-            flat_w,
-            bias,
-            left,
-            min(columns, left + PANEL),
-            flat_out,
-            0,
+            work, rows, width, turn // panels * step, flat_w, bias, left, min(columns, left + PANEL), flat_out, 0,
             columns,
-        )
+        )  # fmt: skip
     finish(team, 1, taken, turns)
 
 
@@ -90,7 +81,7 @@ def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats
     define_linear(x, weight, bias, out)
 
 
-@kernel(define_linear_few, small=_small, loops=_one_loop)
+@kernel(define_linear_few, most=_most, loops=_one_loop)
 def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team: Team) -> None:
     """See `define_linear_few`; the bits are those of `linear`."""
     flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)

@@ -32,5 +32,5 @@ def held_at(like: NDArray[Any], address: int, count: int) -> NDArray[Any]:
 
 @operation
 def unlocked(held: NDArray[Any]) -> NDArray[Any]:
-    """The same elements in a row; to a kernel it makes no difference then whether they may be written to. None is."""
+    """The same elements in a row, as an array that may be written to, so that kernels need no version for others."""
     return held.reshape(-1)

@@ -19,7 +19,7 @@ from refsample_kernels.activation import (
     gelu_lanes,
     gelu_tanh_lanes,
     silu_lanes,
-)
+)  # fmt: skip
 from refsample_kernels.attention import define_attention
 from refsample_kernels.jit import helper
 from refsample_kernels.linear import define_linear
@@ -60,8 +60,13 @@ def bias_at(like: Floats, address: int, first: int, count: int) -> Floats:
     return held_at(like, address + 4 * first, count if address else 0)
 
 
+def most_threads(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *_: object) -> int:
+    """How many threads pay, by the work of a layer's longest loop."""
+    return int(x.size * sizes[INNER]) // 50_000  # a run of some 8 us
+
+
 @dataclass(frozen=True, slots=True)
-class Stack:
+class _Tables:
     """All that a definition takes out of the tables for one layer, in float64 where it computes."""
 
     matrices: Table
@@ -70,6 +75,7 @@ class Stack:
     width: int
 
     def norm(self, number: int, column: int) -> Floats:
+        """The weight of a norm, [C]."""
         return held_at(np.empty(0, np.float32), self.matrices[number, column], self.width)
 
     def linear(self, x: Floats, number: int, matrix: int, bias: int, columns: int) -> Floats:
@@ -81,9 +87,9 @@ class Stack:
 
 
 def define_layers(
-    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats, sin: Floats,
-    eps: float, cap: float, sample: NDArray[Any],
-) -> None:  # fmt: skip
+    x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, texts: Table, cos: Floats,
+    sin: Floats, eps: float, cap: float, sample: NDArray[Any],
+) -> None:  # fmt: skip  # fmt: skip
     """Decoder layers on rows x [N, C], in place: x += o(attention(norm x)), then x += down(act(gate n) * up n) with n =
     norm x, norms root mean square. A row's keys and values go to its place in its cache; it sees them and those before.
 
@@ -91,7 +97,7 @@ def define_layers(
     sin [R, N, D/2 or less]: of each rotary setting. cap: of scores, 0 for none. `sample` has the type of all matrices.
     """
     heads, kv_heads, width, inner, activation = (int(n) for n in sizes)
-    stack, rows = Stack(matrices, sizes, sample, x.shape[1]), len(x)
+    stack, rows = _Tables(matrices, sizes, sample, x.shape[1]), len(x)
     f32 = np.empty(0, np.float32)
     for number in range(len(matrices)):
         n = np.empty(x.shape)

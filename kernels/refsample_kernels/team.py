@@ -4,7 +4,8 @@ A kernel of many short loops spends more time on threads that begin and end than
 kernel itself, with the same arguments and one `team`, an array of counters that are zero before the call: [0] is how
 many parts a loop is cut into, one for each thread that was asked to come. A thread takes turns of its own part of a
 loop, then of what the others have left. So none is waited for that has not come, or comes late, or has lost its
-processor between two turns: the one that called could do all of it alone.
+processor between two turns: whoever is there does all of it. One that gives up within a turn closes the team, and all
+of them leave.
 
 A turn writes what no other turn of its loop reads or writes, so who takes it changes no bit. These plain functions are
 the definitions of the three atomic operations; `team_llvm` holds the machine form.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.hands import LINE
+from refsample_kernels.hands import CLOSED, JOINED, LINE
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import operation
 
@@ -44,12 +45,14 @@ def relax(tries: int) -> None:
 @helper
 def join(team: Team) -> int:
     """The part that this thread begins with."""
-    return int(fetch_add(team, 1, 1) % team[0])
+    return int(fetch_add(team, JOINED, 1) % team[0])
 
 
 @helper
 def next_turn(team: Team, loop: int, part: int, turns: int) -> int:
     """A turn of the loop that nobody has had, -1 when there is none left."""
+    if fetch(team, CLOSED):
+        return -1
     parts = team[0]
     counter = LINE * (1 + loop * (parts + 1))
     for step in range(parts):
@@ -70,6 +73,6 @@ def finish(team: Team, loop: int, taken: int, turns: int) -> None:
     if taken:
         fetch_add(team, counter, taken)
     tries = 0
-    while fetch(team, counter) < turns:
+    while fetch(team, counter) < turns and not fetch(team, CLOSED):
         tries += 1
         relax(tries)

@@ -68,6 +68,8 @@ def _views(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def unlocked(context: Any, held: Any) -> Any:
+        if held.layout != "C":
+            raise TypeError("a kernel was given an array that is not one piece in row order")
         result = e.types.Array(held.dtype, 1, "C")
 
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:

@@ -212,7 +212,7 @@ def say_compiling() -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Threads of the kernels; None leaves numba's choice. Raises ParameterError for more than numba has."""
+    """Threads of the kernels; None leaves all that there are. Raises ParameterError for more than that."""
     if threads is None:
         return
     from refsample_kernels import jit
@@ -220,4 +220,4 @@ def set_threads(threads: int | None) -> None:
     try:
         jit.set_threads(threads)
     except ValueError as error:
-        raise ParameterError("--threads", threads, str(error).partition(": ")[2], "numba") from None
+        raise ParameterError("--threads", threads, str(error).partition(": ")[2], "the number of processors") from None

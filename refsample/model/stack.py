@@ -20,7 +20,7 @@ from refsample.model.weights import Layer, Projection
 from refsample_kernels.layers_few import layers_few
 from refsample_kernels.layers_many import layers_many
 from refsample_kernels.memory import address_of
-from refsample_kernels.stack import GELU, GELU_TANH, SILU, Table
+from refsample_kernels.stack import GELU, GELU_TANH, HEAD_WIDTH, KV_HEADS, SILU, Table
 from refsample_kernels.thin import FEW
 
 ACTIVATIONS = {"silu": SILU, "gelu": GELU, **dict.fromkeys(TANH_LIKE, GELU_TANH)}
@@ -64,10 +64,7 @@ def stack_of(config: ModelConfig, layers: Sequence[Layer], first: int = 0) -> St
         ),
         scales=np.array([config.attention_scales[n] for n in numbers], np.float64),
         sizes=np.array(
-            [
-                config.heads, config.kv_heads, config.head_width, _rows(layers[0].gate),
-                ACTIVATIONS[config.activation],
-            ],
+            [config.heads, config.kv_heads, config.head_width, _rows(layers[0].gate), ACTIVATIONS[config.activation]],
             np.int64,
         ),
         eps=config.norm_eps,
@@ -80,14 +77,23 @@ def run(stack: Stack, x: NDArray[Any], batch: Batch) -> None:
     """All layers on x [N, C], in place; new keys and values go into the caches."""
     texts = np.empty((len(batch.caches), 6), np.int64)
     for text, span, cache in zip(texts, batch.spans, batch.caches, strict=True):
-        held = slice(stack.first - batch.first, None)
-        keys, values = address_of(cache.keys[held]), address_of(cache.values[held])
+        keys = _from(stack, cache.keys, cache.keys.shape[2], batch.first)
+        values = _from(stack, cache.values, cache.values.shape[3], batch.first)
         text[:] = span.start, span.stop - span.start, cache.length, cache.keys.shape[3], keys, values
     cos, sin = (_side_by_side([pair[which] for pair in batch.turns], len(x)) for which in (0, 1))
     (layers_few if len(x) <= FEW else layers_many)(
         x, stack.matrices, stack.settings, stack.scales, stack.sizes, texts, cos, sin, stack.eps, stack.cap,
         stack.sample,
-    )  # fmt: skip
+    )  # fmt: skip  # fmt: skip
+
+
+def _from(stack: Stack, held: NDArray[Any], width: int, first: int) -> int:
+    """Where keys [L, K, D, S] or values [L, K, S, D] of a cache that begins with layer `first` begin for this stack."""
+    begin, end = stack.first - first, stack.first - first + len(stack.matrices)
+    same = stack.sizes[KV_HEADS] == held.shape[1] and stack.sizes[HEAD_WIDTH] == width
+    if not same or held.dtype != np.float32 or begin < 0 or end > len(held):
+        raise ValueError(f"cache: {held.dtype} {held.shape} is that of another model")
+    return address_of(held[begin:end])
 
 
 def _side_by_side(turns: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:

@@ -180,6 +180,21 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 [t.join() for t in threads]
 print(len(wrong), threading.active_count())
 """
+FIVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.kernels.test_layers import Sizes, wrong
+from refsample_kernels.layers_few import define_layers_few, layers_few
+from refsample_kernels.layers_many import define_layers_many, layers_many
+from refsample_kernels import jit
+found = []
+for rows in ((1,), (3, 2), (70, 1), (1,) * 20):
+    shape = Sizes(columns=192, heads=6, kv_heads=2, width=32, inner=1400, rows=rows, biased=True, kind="bfloat16",
+                  activation=1, window=0, cap=0.0, turned=0.5)
+    few = sum(rows) <= 12
+    found += wrong(3, shape, *((layers_few, define_layers_few) if few else (layers_many, define_layers_many)))
+print(jit.threads(), found)
+"""
 FORKED = """
 product(linear, 128)
 child = os.fork()
@@ -194,6 +209,12 @@ def test_python_threads_may_call_kernels_at_once() -> None:
     """Four callers and one helping thread: each call is done by whoever comes, and its bits are those of one thread."""
     done = python(SHARED + AT_ONCE)
     assert done.stdout.strip() == "0 2", done.stderr
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="no threads with the JIT off")
+def test_five_threads_through_all_layers() -> None:
+    done = python(FIVE.replace("sys.argv[1]", repr(str(FOLDER.parent.parent))), NUMBA_NUM_THREADS="5")
+    assert done.stdout.strip() == "5 []", done.stderr
 
 
 @pytest.mark.skipif(jit.jit_disabled() or not hasattr(os, "fork"), reason="no threads with the JIT off")
@@ -225,6 +246,34 @@ def test_thread_counts_give_the_same_bits() -> None:
     """In a process of its own, which has two threads whatever this one was started with."""
     done = python(THREADS)
     assert done.stdout.strip() == "2 True", done.stderr
+
+
+ODD = """
+import numpy as np
+from refsample_kernels.linear import linear_few
+x, w, none = np.arange(64, dtype='f4').reshape(8, 8), np.ones((8, 8), 'f4'), np.empty(0, 'f4')
+one, two = np.empty((8, 8), 'f4'), np.empty((8, 8), 'f4')
+linear_few(x, w, none, one)
+linear_few(out=two, bias=none, weight=w, x=x)
+print((one == two).all())
+for wrong in (w[:, ::-1], w[::2, :4]):
+    try:
+        linear_few(x[:, :wrong.shape[1]].copy(), wrong, none, one[:, :len(wrong)].copy())
+    except Exception as error:
+        print('not one piece' in str(error))
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="NumPy itself takes such arrays")
+def test_names_in_any_order_and_arrays_that_are_not_one_piece() -> None:
+    done = python(ODD)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
+
+
+def test_plain_python_keeps_to_one_thread() -> None:
+    """Whatever is asked for: its counters are not atomic."""
+    done = python("from refsample_kernels import jit; jit.set_threads(2); print(jit.threads())", NUMBA_DISABLE_JIT="1")
+    assert done.stdout.strip() == "1", done.stderr
 
 
 @pytest.mark.parametrize("count", [0, -1, 10_000])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from refsample_kernels.hands import call_too, new_team
+from refsample_kernels.hands import CLOSED, call_together, new_team
 from refsample_kernels.jit import Kernel, jit_disabled
 from refsample_kernels.team import Team, finish, join, next_turn
 
@@ -77,7 +77,53 @@ def test_who_comes_late_changes_nothing() -> None:
     np.testing.assert_array_equal(out, before)
 
 
-def test_what_others_are_given_is_called() -> None:
-    done = threading.Semaphore(0)
-    call_too(done.release, (), 3)
-    assert all(done.acquire(timeout=60) for _ in range(3))
+def test_others_join_and_what_they_raise_is_raised() -> None:
+    """In plain Python, where `function` itself says that somebody has come."""
+    joined, callers = threading.Barrier(3, timeout=60), []
+
+    def call(team: Team) -> str:
+        team[1] += 1
+        callers.append(threading.current_thread().name)
+        joined.wait()
+        return "done"
+
+    assert call_together(call, (), new_team(3, 1)) == "done"
+    assert len(set(callers)) == 3
+
+    def fail(team: Team) -> None:
+        team[1] += 1
+        if threading.current_thread() is threading.main_thread():
+            while not team[CLOSED]:
+                pass
+        else:
+            raise MemoryError("of a helper")
+
+    team = new_team(2, 1)
+    with pytest.raises(MemoryError, match="of a helper"):
+        call_together(fail, (), team)
+    assert call_together(call, (), new_team(3, 1)) == "done"  # nobody was lost by that
+
+
+def test_nobody_comes_to_a_call_that_was_broken_off() -> None:
+    came = []
+
+    def broken(team: Team) -> None:
+        came.append(threading.current_thread())
+        raise KeyboardInterrupt
+
+    for _ in range(20):
+        team = new_team(4, 1)
+        with pytest.raises(KeyboardInterrupt):
+            call_together(broken, (), team)
+        assert team[CLOSED]
+    done = threading.Event()
+
+    def last(team: Team) -> None:
+        team[1] += 1
+        if threading.current_thread() is threading.main_thread():
+            assert done.wait(60)
+        else:
+            done.set()
+
+    call_together(last, (), new_team(2, 1))
+    assert set(came) == {threading.main_thread()}

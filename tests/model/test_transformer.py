@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from refsample.errors import ContextLengthError, ParameterError
+from refsample.model.cache import Cache
 from refsample.model.load import load_transformer
 from refsample.model.transformer import Transformer
 from refsample_kernels.jit import jit_disabled
@@ -84,6 +85,16 @@ def test_cache_lengths(model: Transformer) -> None:
         cache.reserve(41)
     cache.truncate(0)
     assert cache.length == 0
+
+
+def test_a_cache_of_another_shape_is_refused(model: Transformer) -> None:
+    """Kernels that go through all layers are told addresses: what lies there is checked before."""
+    c = model.config
+    heads, width, layers = c.kv_heads, c.head_width, c.layers
+    for shape in ((layers, heads + 1, width), (layers, heads, width + 2), (layers - 1, heads, width)):
+        other = Cache(shape, 256, np.float32, "float32", 16)
+        with pytest.raises((ValueError, IndexError)):
+            model.forward([([1, 2], other)])
 
 
 def test_precisions(model: Transformer) -> None:
