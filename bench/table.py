@@ -88,7 +88,7 @@ def runtime(report: Mapping[str, Any]) -> str:
     found = [_where(report), ""]
     for title, table in (
         ("Decode, batch 1:", _decode(shapes)), ("Batches and prefill:", _products(shapes)),
-        ("Resident at most after decoding, MiB (files: mapped weights, shared with the page cache):", [
+        ("Resident at most in a fresh process that decodes, MiB (files: mapped weights, shared with the page cache):", [
             *lines(["shape", "engine", "peak", "own", "files"],
                    ([name, *row] for name, one in shapes.items() for row in _memory(one))),
         ] if any(_memory(one) for one in shapes.values()) else []),
