@@ -144,9 +144,23 @@ def threads() -> int:
 def _most_threads() -> int:
     """As numba has it: NUMBA_NUM_THREADS, else the processors that this process may use."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
-    if given.isdecimal() and int(given):
+    if given:
+        if not given.isdecimal() or not int(given):
+            raise ValueError(f"NUMBA_NUM_THREADS={given}: must be a whole number from 1 on")
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _unlock() -> None:
+    """A forked child: whoever held a lock in its parent is not there."""
+    global LOCK
+    LOCK = threading.RLock()
+    if _module is not None:
+        _module.core.compiler_lock.global_compiler_lock._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 _module: Any = None  # numba, once a kernel needs it; asking the import system anew costs more than a small kernel
@@ -156,6 +170,8 @@ def _numba() -> Any:
     global _module
     if _module is not None:
         return _module
+    if not os.environ.get("NUMBA_NUM_THREADS", "set"):
+        del os.environ["NUMBA_NUM_THREADS"]  # empty: numba would complain at length, and then do as without it
     with LOCK, without("coverage"):  # numba imports it where it is installed, which takes a tenth of a second
         _module = _module or import_module("numba")
     return _module

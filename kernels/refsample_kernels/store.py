@@ -6,10 +6,11 @@ It knows nothing of what a kernel computes, and is handed numba by `jit`.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def lean(numba: Any, dispatcher: Any, link: Callable[[], None]) -> Any:
     return dispatcher
 
 
+def keeps() -> bool:
+    """Whether what is compiled is kept; settled when the first kernel is made."""
+    return _folder is not None
+
+
 def on_disk(dispatcher: Any) -> bool:
     """Whether machine code of a dispatcher, for arguments of whatever types, was made or lies on disk."""
     name, folder = dispatcher.py_func.__qualname__, dispatcher.stats.cache_path
@@ -93,6 +99,8 @@ class _Cache:
 
     def __init__(self, cache: Any, prepare: Callable[[Any], None], link: Callable[[], None]) -> None:
         self._cache, self._prepare, self._link = cache, prepare, link
+        if hasattr(cache, "_cache_file"):  # numba's NullCache, of what is not kept, has none
+            _sealed(cache._cache_file)
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """numba's compiled function, or None: then numba refreshes `target` and compiles."""
@@ -105,5 +113,40 @@ class _Cache:
             self._link()
         return found
 
+    def save_overload(self, signature: Any, data: Any) -> None:
+        """Keep what was compiled; where there is no room for it the next process compiles again."""
+        with suppress(OSError):
+            self._cache.save_overload(signature, data)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)
+
+
+def _sealed(files: Any) -> None:
+    """Make numba's files of one function end with a hash of what they hold. One that is damaged is as if it were not
+    there: machine code with a wrong bit in it would run."""
+    write, index, data = files._open_for_write, files._load_index, files._load_data
+
+    @contextmanager
+    def open_for_write(path: str) -> Iterator[io.BytesIO]:
+        held = io.BytesIO()
+        yield held
+        with write(path) as file:
+            file.write(held.getvalue() + hashlib.sha256(held.getvalue()).digest())
+
+    def load_data(name: str) -> Any:
+        if not _whole(files._data_path(name)):
+            raise OSError("damaged")  # numba goes on as without it
+        return data(name)
+
+    files._open_for_write, files._load_data = open_for_write, load_data
+    files._load_index = lambda: index() if _whole(files._index_path) else {}
+
+
+def _whole(path: str) -> bool:
+    """Whether a file ends with the hash of what stands before; bytes behind a pickle do not disturb its reader."""
+    try:
+        held = Path(path).read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(held[:-32]).digest() == held[-32:]

@@ -194,7 +194,7 @@ def base_of(entry: str, source: str, bases: Mapping[str, Model]) -> Model:
 
 def say_compiling() -> None:
     """One line on stderr when kernels have to be compiled and it takes longer than a moment; none with --json."""
-    from refsample_kernels import jit
+    from refsample_kernels import jit, store
 
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("as_json"):
@@ -206,18 +206,22 @@ def say_compiling() -> None:
         start = start or time.monotonic()
         if time.monotonic() - start > MOMENT:
             jit.tell(None)
-            note("compiling kernels for this processor; they are kept, so only the first run waits")
+            end = "they are kept, so only the first run waits"
+            if not store.keeps():
+                end = "the cache cannot be written, so every run waits (NUMBA_CACHE_DIR names another folder)"
+            note(f"compiling kernels for this processor; {end}")
 
     jit.tell(told)
 
 
 def set_threads(threads: int | None) -> None:
     """Threads of the kernels; None leaves all that there are. Raises ParameterError for more than that."""
-    if threads is None:
-        return
     from refsample_kernels import jit
 
     try:
-        jit.set_threads(threads)
+        jit.set_threads(jit.threads() if threads is None else threads)
     except ValueError as error:
-        raise ParameterError("--threads", threads, str(error).partition(": ")[2], "the number of processors") from None
+        name, _, rule = str(error).partition(": ")
+        named = "--threads" if name.startswith("threads") else name.partition("=")[0]
+        given: object = threads if named == "--threads" else name.partition("=")[2]
+        raise ParameterError(named, given, rule, "this machine") from None

@@ -290,3 +290,80 @@ def test_the_cache_folder_follows_the_sources(monkeypatch: pytest.MonkeyPatch, t
     real = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: real(self) + (b"#" if self.name == "linear.py" else b""))
     assert store.source_hash() != first
+
+
+BENT = """
+import numpy as np
+from refsample_kernels.activation import silu
+x, out = np.zeros((1, 1), np.float32), np.empty((1, 1), np.float32)
+silu(x, out)
+print(out.tolist())
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+def test_damaged_machine_code_is_made_anew(tmp_path: Path) -> None:
+    """Emptied, cut, with a wrong bit, full of zeros: as if it were not there, and put right by the run."""
+    names = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first = python(BENT, **names)
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert len(files) == 2, first.stderr
+    for path in files:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        for broken in (b"", whole[:middle], flipped, bytes(len(whole))):
+            path.write_bytes(broken)
+            done = python(BENT, **names)
+            assert (done.stdout, done.returncode) == (first.stdout, 0), done.stderr
+            assert path.read_bytes() not in (broken, b"")
+
+
+FULL = """
+import builtins
+real = builtins.open
+def opening(name, mode="r", *rest, **more):
+    if "w" in mode and ".tmp." in str(name):
+        raise OSError(28, "No space left on device")
+    return real(name, mode, *rest, **more)
+builtins.open = opening
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+def test_a_full_disk_keeps_nothing_and_stops_nobody(tmp_path: Path) -> None:
+    done = python(FULL + BENT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.strip() == "[[0.0]]", done.stderr
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+HELD = """
+import os, threading, time
+from refsample_kernels import jit
+held = threading.Event()
+def hold():
+    with jit.LOCK:
+        held.set()
+        time.sleep(60)
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+"""
+WAITED = """
+if child == 0:
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(jit.jit_disabled() or not hasattr(os, "fork"), reason="nothing is compiled with the JIT off")
+def test_a_child_forked_while_kernels_are_made_does_not_wait_for_its_parent() -> None:
+    inside = "\n    ".join(["if child == 0:", *BENT.strip().splitlines(), "import sys; sys.stdout.flush()"])
+    done = python(HELD + inside + WAITED)
+    assert (done.stdout.strip(), done.returncode) == ("[[0.0]]", 0), done.stderr
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "abc", "1.5"])
+def test_wrong_numbers_of_threads_in_the_environment(given: str) -> None:
+    done = python("from refsample_kernels import jit; print(jit.threads())", NUMBA_NUM_THREADS=given)
+    assert f"NUMBA_NUM_THREADS={given}: must be a whole number from 1 on" in done.stderr or jit.jit_disabled()
