@@ -152,12 +152,12 @@ def test_it_seldom_asks(kind: str, settings: dict[str, Any]) -> None:
     assert said >= (0.9 * runs if kind not in ("tiny", "huge", "holes") else 0.0) and said <= runs
 
 
-@pytest.mark.parametrize("small", [0, 1 << 20], ids=["threads", "one thread"])
+@pytest.mark.parametrize("share", [1, 1 << 20], ids=["threads", "one thread"])
 @pytest.mark.parametrize("cut", [{"top_k": 20}, {"top_p": 0.99}], ids=["choose", "choose_deep"])
-def test_rows_side_by_side(cut: dict[str, Any], small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_side_by_side(cut: dict[str, Any], share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """R rows at once are R rows one by one, also where their histories differ in length."""
     for module in (choose, choose_deep):
-        monkeypatch.setattr(module, "SMALL", small)
+        monkeypatch.setattr(module, "SHARE", share)
     rng = np.random.default_rng(3)
     rows = np.stack([shaped("normal", 300, rng) for _ in range(9)])
     params = SamplingParams(temperature=0.9, repetition_penalty=1.3, **cut)
