@@ -59,11 +59,7 @@ def _most(
     return int(q.size * keys_read) // 50_000  # a run of some 8 us
 
 
-def _one_loop(*_: object) -> int:
-    return 1
-
-
-@kernel(define_attention, most=_most, loops=_one_loop)
+@kernel(define_attention, most=_most, loops=1)
 def attention(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:
@@ -142,7 +138,7 @@ def define_attention_bf16(
             out[t, h] = to_bf16((shares @ values[h // group, low:count]).astype(np.float32))
 
 
-@kernel(define_attention_bf16, most=_most, loops=_one_loop)
+@kernel(define_attention_bf16, most=_most, loops=1)
 def attention_bf16(
     q: Floats, keys: Floats, values: Floats, start: int, scale: float, window: int, cap: float, out: Floats, team: Team
 ) -> None:

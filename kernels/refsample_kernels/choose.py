@@ -136,11 +136,7 @@ def _most(rows: F32, *_: object) -> int:
     return min(len(rows), rows.size // SHARE)  # `work` has room for so many
 
 
-def _one_loop(*_: object) -> int:
-    return 1
-
-
-@kernel(define_choose, most=_most, loops=_one_loop)
+@kernel(define_choose, most=_most, loops=1)
 def choose(
     rows: F32, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, tops: int, work: F32, keys: Floats, held: Ids, found: Ids, ids: Ids,

@@ -44,11 +44,7 @@ def _most(rows: F32, which: Ids, *_: object) -> int:
     return min(len(which), len(which) * len(rows[0]) // SHARE)
 
 
-def _one_loop(*_: object) -> int:
-    return 1
-
-
-@kernel(define_choose_deep, most=_most, loops=_one_loop)
+@kernel(define_choose_deep, most=_most, loops=1)
 def choose_deep(
     rows: F32, which: Ids, us: Floats, starts: Ids, names: Ids, bias: Floats, repeats: Ids, counts: Ids, program: Ids,
     numbers: Floats, rules: Ids, least: int, work: F32, keys: Floats, held: Ids, found: Ids,

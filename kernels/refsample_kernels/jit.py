@@ -45,7 +45,7 @@ class Kernel(Generic[P, R]):
     """A jitted function that compiles itself at its first call."""
 
     def __init__(
-        self, function: Callable[..., R], definition: Callable[P, R], loops: Callable[..., int] | None,
+        self, function: Callable[..., R], definition: Callable[P, R], loops: Callable[..., int] | int | None,
         room: Callable[..., int] | None, most: Callable[..., int] | None,
     ) -> None:  # fmt: skip
         self.function, self.definition = function, definition
@@ -73,7 +73,7 @@ class Kernel(Generic[P, R]):
         """Whether it need not be compiled: it was in this process, or lies on disk."""
         return not jit_disabled() and on_disk(self.compiled())
 
-    def _together(self, run: Callable[..., R], loops: Callable[..., int]) -> Callable[P, R]:
+    def _together(self, run: Callable[..., R], loops: Callable[..., int] | int) -> Callable[P, R]:
         """What calls the function in several threads, with the same arguments, room for all of them, and one team."""
         room, most = self._room, self._most
         names = self.function.__code__.co_varnames
@@ -83,7 +83,7 @@ class Kernel(Generic[P, R]):
             parts = threads()
             if parts > 1 and most is not None:
                 parts = max(1, min(parts, most(*given)))
-            team = new_team(parts, loops(*given))
+            team = new_team(parts, loops if isinstance(loops, int) else loops(*given))
             if room is not None:
                 given = (*given, np.empty(room(*given), np.float32))
             return call_together(run, given, team) if parts > 1 else run(*given, team)
@@ -92,13 +92,14 @@ class Kernel(Generic[P, R]):
 
 
 def kernel(
-    definition: Callable[P, R], *, loops: Callable[..., int] | None = None, room: Callable[..., int] | None = None,
-    most: Callable[..., int] | None = None,
+    definition: Callable[P, R], *, loops: Callable[..., int] | int | None = None,
+    room: Callable[..., int] | None = None, most: Callable[..., int] | None = None,
 ) -> Callable[[Callable[..., R]], Kernel[P, R]]:  # fmt: skip
     """Decorator: compile this function when first called and list it in KERNELS beside `definition`.
 
-    `loops`: how many loops threads share; the function takes their team as one argument more. `room`: how many float32
-    they need in common; they come as an argument before it. `most`: how many threads pay, by the amount of work.
+    `loops`: how many loops threads share, or what says so of the arguments; the function takes their team as one
+    argument more. `room`: how many float32 they need in common; they come as an argument before it. `most`: how many
+    threads pay, by the amount of work.
     """
 
     def wrap(function: Callable[..., R]) -> Kernel[P, R]:

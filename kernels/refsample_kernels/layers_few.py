@@ -18,7 +18,7 @@ from refsample_kernels.lanes import load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
-from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers, most_threads
+from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.thin import portion, thin
 
@@ -112,14 +112,13 @@ def _project(
         thin(flat, rows, columns, weight, bias_at(spare, at[bias], h * width, width), 0, width, spare, width)
         for n in range(rows):
             angle, slots, position = c + n * half, places[n, stack.SLOTS], places[n, stack.POSITION]
-            size = kv_heads * width * slots
             if matrix == stack.Q:
                 turned(spare, n * width, width, cos, sin, angle, half, q, (n * heads + h) * width, 1)
             elif matrix == stack.K:
-                keys = held_at(spare, places[n, stack.KEYS] + 4 * number * size, size)
+                keys = cached(spare, places, n, stack.KEYS, number, sizes)
                 turned(spare, n * width, width, cos, sin, angle, half, keys, h * width * slots + position, slots)
             else:
-                values = held_at(spare, places[n, stack.VALUES] + 4 * number * size, size)
+                values = cached(spare, places, n, stack.VALUES, number, sizes)
                 for d in range(width):
                     values[(h * slots + position) * width + d] = spare[n * width + d]
     finish(team, loop, taken, turns)
@@ -141,9 +140,8 @@ def _attend(
         taken += 1
         n, h = turn // heads, turn % heads
         slots = places[n, stack.SLOTS]
-        size = kv_heads * width * slots
-        keys = held_at(like, places[n, stack.KEYS] + 4 * number * size, size)
-        values = held_at(like, places[n, stack.VALUES] + 4 * number * size, size)
+        keys = cached(like, places, n, stack.KEYS, number, sizes)
+        values = cached(like, places, n, stack.VALUES, number, sizes)
         base = h // (heads // kv_heads) * width * slots
         count = places[n, stack.POSITION] + 1
         one_row(q, turn * width, keys, values, base, width, slots, count, scale, window, cap, out)

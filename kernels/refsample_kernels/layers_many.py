@@ -17,7 +17,7 @@ from refsample_kernels.lanes import load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
-from refsample_kernels.stack import Floats, Table, bent, bias_at, define_layers, most_threads
+from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.tiles import PANEL, SLAB, SLABS, pack_rows, packed_rows, product, rows_together, slab_of, whole
 
@@ -156,9 +156,8 @@ def _kept(
         taken += 1
         for g in range(texts.shape[0]):
             begin, slots = texts[g, stack.FIRST], texts[g, stack.SLOTS]
-            size = kv_heads * width * slots
-            keys = held_at(q, texts[g, stack.KEYS] + 4 * number * size, size)
-            values = held_at(q, texts[g, stack.VALUES] + 4 * number * size, size)
+            keys = cached(q, texts, g, stack.KEYS, number, sizes)
+            values = cached(q, texts, g, stack.VALUES, number, sizes)
             for n in range(max(begin, turn * BAND), min(begin + texts[g, stack.ROWS], turn * BAND + BAND)):
                 position, c = texts[g, stack.POSITION] + n - begin, angle + n * half
                 for h in range(heads):
@@ -192,9 +191,8 @@ def _attended(
             g += 1
         before = ends[g - 1] if g else 0
         slots, begin, end = texts[g, stack.SLOTS], texts[g, stack.FIRST], texts[g, stack.FIRST] + texts[g, stack.ROWS]
-        size = kv_heads * width * slots
-        keys = held_at(q, texts[g, stack.KEYS] + 4 * number * size, size)
-        values = held_at(q, texts[g, stack.VALUES] + 4 * number * size, size)
+        keys = cached(q, texts, g, stack.KEYS, number, sizes)
+        values = cached(q, texts, g, stack.VALUES, number, sizes)
         i, j, start = begin * heads * width, end * heads * width, texts[g, stack.POSITION]
         piece(
             q[i:j], keys, values, out[i:j], texts[g, stack.ROWS], heads, heads // kv_heads, width, slots, start,

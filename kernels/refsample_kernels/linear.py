@@ -31,15 +31,11 @@ def _most(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
     return int(x.shape[0] * weight.size) // 100_000  # a run of some 8 us
 
 
-def _two_loops(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
-    return 2
-
-
 def _room(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
     return packed_rows(len(x)) * whole(x.shape[1], 16)
 
 
-@kernel(define_linear, most=_most, loops=_two_loops, room=_room)
+@kernel(define_linear, most=_most, loops=2, room=_room)
 def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Floats, team: Team) -> None:
     """See `define_linear`; each element is summed in sixteen lanes along C, whatever stands beside it.
 
@@ -72,16 +68,12 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Flo
     finish(team, 1, taken, turns)
 
 
-def _one_loop(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> int:
-    return 1
-
-
 def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats) -> None:
     """`define_linear`, N up to `thin.FEW`."""
     define_linear(x, weight, bias, out)
 
 
-@kernel(define_linear_few, most=_most, loops=_one_loop)
+@kernel(define_linear_few, most=_most, loops=1)
 def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team: Team) -> None:
     """See `define_linear_few`; the bits are those of `linear`."""
     flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)

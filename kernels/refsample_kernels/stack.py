@@ -65,6 +65,13 @@ def most_threads(x: Floats, matrices: Table, settings: Table, scales: Floats, si
     return int(x.size * sizes[INNER]) // 50_000  # a run of some 8 us
 
 
+@helper
+def cached(like: Floats, texts: Table, g: int, column: int, number: int, sizes: Table) -> Floats:
+    """A text's keys [K, D, S] or values [K, S, D] of layer `number`, flat."""
+    size = sizes[KV_HEADS] * sizes[HEAD_WIDTH] * texts[g, SLOTS]
+    return held_at(like, texts[g, column] + 4 * number * size, size)
+
+
 @dataclass(frozen=True, slots=True)
 class _Tables:
     """All that a definition takes out of the tables for one layer, in float64 where it computes."""
