@@ -98,7 +98,8 @@ def _join(job: Job) -> None:
         try:
             job.function(*args)
         except BaseException as error:  # noqa: BLE001  raised again for the caller
-            job.team[CLOSED], job.error = 1, error
+            job.error = error  # first: the caller looks for it once the team is closed
+            job.team[CLOSED] = 1
 
 
 def _forget() -> None:
