@@ -119,10 +119,12 @@ def intrinsics(numba: Any) -> dict[str, Any]:
     emit = Emit(numba, import_module("llvmlite.ir"))
     intrinsic = import_module("numba.extending").intrinsic
     wides = import_module("refsample_kernels.wides_llvm").wide_intrinsics(emit, intrinsic)  # it imports this file
-    strips = import_module("refsample_kernels.strips_llvm").strip_intrinsics(emit, intrinsic)
+    strip = import_module("refsample_kernels.strips_llvm").strip_of(emit)
+    strips = import_module("refsample_kernels.strips_llvm").strip_intrinsics(strip, intrinsic)
+    spaced = import_module("refsample_kernels.spaced_llvm").spaced_intrinsics(emit, strip, intrinsic)
     team = import_module("refsample_kernels.team_llvm").team_intrinsics(emit, intrinsic)
     own = {**memory(emit, intrinsic), **arithmetic(emit, intrinsic), **_folds(emit, intrinsic)}
-    return {**own, **wides, **strips, **team}
+    return {**own, **wides, **strips, **spaced, **team}
 
 
 def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
@@ -134,13 +136,7 @@ def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def load(context: Any, held: Any, i: Any) -> Any:
-        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            kind, _, align = e.raw_kind(held.dtype)
-            raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], kind))
-            raw.align = align
-            return e.widened(c, b, held.dtype, raw)
-
-        return e.type(held, size), code
+        return e.type(held, size), loading(e, held)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def load_part(context: Any, held: Any, i: Any, n: Any) -> Any:
@@ -174,6 +170,18 @@ def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
         return void(out, size, size, e.type), code
 
     return {"spread": spread, "load": load, "load_part": load_part, "store": store, "store_part": store_part}
+
+
+def loading(e: Emit, held: Any) -> Any:
+    """Code of `load`."""
+
+    def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        kind, _, align = e.raw_kind(held.dtype)
+        raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], kind))
+        raw.align = align
+        return e.widened(c, b, held.dtype, raw)
+
+    return code
 
 
 def arithmetic(e: Emit, intrinsic: Any) -> dict[str, Any]:
@@ -257,29 +265,42 @@ def _folds(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def four_totals(context: Any, held: Any, i: Any, out: Any, o: Any) -> Any:
-        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            sums = []
-            for number in range(4):
-                index = b.add(args[1], e.ir.IntType(64)(e.width * number))
-                sums.append(b.load(e.address(c, b, sig.args[0], args[0], index, e.vector)))
-                sums[-1].align = 4
-            made = _four_totals(e, b, sums)
-            b.store(made, e.address(c, b, sig.args[2], args[2], args[3], made.type)).align = 4
-            return c.get_dummy_value()
-
-        return e.types.void(held, e.types.intp, out, e.types.intp), code
+        return e.types.void(held, e.types.intp, out, e.types.intp), four_folds(e, halved)
 
     return {"total": total, "four_totals": four_totals, "largest": largest}
 
 
-def _four_totals(e: Emit, b: Any, v: list[Any]) -> Any:
-    """`fold` by adding, of four vectors at once: what stays of two is joined into one, so that none is half empty."""
+def four_folds(e: Emit, halve: Any) -> Any:
+    """Code that folds four vectors held[i:i+64] by adding, into out[o:o+4]; `halve` makes of two of them lanes 0..3,
+    each plus that eight places on, of both side by side, and lanes 4..7 likewise."""
 
-    def joined(x: Any, y: Any, low: list[int], high: list[int]) -> Any:
-        kind = e.ir.VectorType(e.ir.IntType(32), len(low))
-        return b.fadd(*(b.shuffle_vector(x, y, e.ir.Constant(kind, places)) for places in (low, high)))
+    def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        v = []
+        for number in range(4):
+            index = b.add(args[1], e.ir.IntType(64)(e.width * number))
+            v.append(b.load(e.address(c, b, sig.args[0], args[0], index, e.vector)))
+            v[-1].align = 4
+        pairs = [b.fadd(*halve(e, b, v[n], v[n + 1])) for n in (0, 2)]  # lanes 0..3 of two vectors
+        twos = joined(e, b, pairs[0], pairs[1], [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+        made = joined(e, b, twos, twos, [0, 4, 2, 6], [1, 5, 3, 7])
+        b.store(made, e.address(c, b, sig.args[2], args[2], args[3], made.type)).align = 4
+        return c.get_dummy_value()
 
-    eights = [joined(one, one, list(range(8)), list(range(8, 16))) for one in v]
-    pairs = [joined(eights[n], eights[n + 1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]) for n in (0, 2)]
-    twos = joined(pairs[0], pairs[1], [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
-    return joined(twos, twos, [0, 4, 2, 6], [1, 5, 3, 7])
+    return code
+
+
+def joined(e: Emit, b: Any, x: Any, y: Any, low: list[int], high: list[int]) -> Any:
+    """Sums of the places `low` and `high` in two vectors one after the other."""
+    return b.fadd(*picked(e, b, x, y, low, high))
+
+
+def picked(e: Emit, b: Any, x: Any, y: Any, *places: list[int]) -> list[Any]:
+    """Vectors of such places in two vectors one after the other."""
+    word = e.ir.IntType(32)
+    return [b.shuffle_vector(x, y, e.ir.Constant(e.ir.VectorType(word, len(at)), at)) for at in places]
+
+
+def halved(e: Emit, b: Any, x: Any, y: Any) -> list[Any]:
+    """See `four_folds`."""
+    eights = [joined(e, b, one, one, list(range(8)), list(range(8, 16))) for one in (x, y)]
+    return picked(e, b, *eights, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])

@@ -20,7 +20,7 @@ from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
 from refsample_kernels.team import Team, finish, join, next_turn
-from refsample_kernels.thin import portion, thin
+from refsample_kernels.thin import lay, portion, room_of, thin
 
 LOOPS = 5
 """Of a layer."""
@@ -55,7 +55,7 @@ def layers_few(
     size = rows * heads * width
     q, mixed, wide = work[:size], work[size : 2 * size], work[2 * size :]  # [N, H, D] twice, [N, F]
     flat_x, flat_cos, flat_sin = x.reshape(-1), cos.reshape(-1), sin.reshape(-1)
-    normed = np.empty_like(x)  # [N, C]
+    normed, laid = np.empty_like(x), np.empty(room_of(rows, max(columns, heads * width, inner)), np.float32)
     spare = np.empty(rows * max(columns, inner, width), np.float32)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
@@ -64,13 +64,13 @@ def layers_few(
         angle, scale, act = max(which, 0) * rows * cos.shape[2], scales[number], sizes[stack.ACTIVATION]
         out, out_bias, down, down_bias = at[stack.OUT], at[stack.OUT_BIAS], at[stack.DOWN], at[stack.DOWN_BIAS]
         _project(
-            x, at, sizes, places, number, flat_cos, flat_sin, angle, half, eps, sample, q, normed, spare, team, loop,
-            part,
+            x, at, sizes, places, number, flat_cos, flat_sin, angle, half, eps, sample, q, normed, laid, spare, team,
+            loop, part,
         )  # fmt: skip  # fmt: skip
         _attend(q, mixed, window, scale, sizes, places, number, cap, normed, team, loop + 1, part)
-        _add(mixed, rows, heads * width, sample, out, out_bias, flat_x, columns, spare, team, loop + 2, part)
-        _gate(x, at, inner, act, eps, sample, wide, normed, spare, team, loop + 3, part)
-        _add(wide, rows, inner, sample, down, down_bias, flat_x, columns, spare, team, loop + 4, part)
+        _add(mixed, rows, heads * width, sample, out, out_bias, flat_x, columns, laid, spare, team, loop + 2, part)
+        _gate(x, at, inner, act, eps, sample, wide, normed, laid, spare, team, loop + 3, part)
+        _add(wide, rows, inner, sample, down, down_bias, flat_x, columns, laid, spare, team, loop + 4, part)
 
 
 @helper
@@ -89,7 +89,8 @@ def places_of(texts: Table, rows: int) -> Table:
 @helper
 def _project(
     x: Floats, at: Table, sizes: Table, places: Table, number: int, cos: Floats, sin: Floats, c: int, half: int,
-    eps: float, sample: NDArray[Any], q: Floats, normed: Floats, spare: Floats, team: Team, loop: int, part: int,
+    eps: float, sample: NDArray[Any], q: Floats, normed: Floats, laid: Floats, spare: Floats, team: Team, loop: int,
+    part: int,
 ) -> None:  # fmt: skip  # fmt: skip
     """Queries, keys and values of x's norm, head by head; queries and keys turned, keys and values in the caches."""
     rows, columns = x.shape
@@ -103,13 +104,14 @@ def _project(
         taken += 1
         if taken == 1:
             rms_norm(x, held_at(spare, at[stack.NORM], columns), eps, normed)
+            lay(flat, rows, columns, sample, laid)
         matrix, bias, h = stack.Q, stack.Q_BIAS, turn
         if turn >= heads + kv_heads:
             matrix, bias, h = stack.V, stack.V_BIAS, turn - heads - kv_heads
         elif turn >= heads:
             matrix, bias, h = stack.K, stack.K_BIAS, turn - heads
         weight = held_at(sample, at[matrix] + h * width * columns * sample.itemsize, width * columns)
-        thin(flat, rows, columns, weight, bias_at(spare, at[bias], h * width, width), 0, width, spare, width)
+        thin(laid, rows, columns, weight, bias_at(spare, at[bias], h * width, width), 0, width, spare, width)
         for n in range(rows):
             angle, slots, position = c + n * half, places[n, stack.SLOTS], places[n, stack.POSITION]
             if matrix == stack.Q:
@@ -151,7 +153,7 @@ def _attend(
 @helper
 def _add(
     x: Floats, rows: int, width: int, sample: NDArray[Any], matrix: int, bias: int, out: Floats, columns: int,
-    spare: Floats, team: Team, loop: int, part: int,
+    laid: Floats, spare: Floats, team: Team, loop: int, part: int,
 ) -> None:  # fmt: skip  # fmt: skip
     """out [rows, columns] += x [rows, width] times a matrix."""
     weight, stretch = held_at(sample, matrix, columns * width), portion(width, sample.itemsize)
@@ -162,8 +164,10 @@ def _add(
         if turn < 0:
             break
         taken += 1
+        if taken == 1:
+            lay(x, rows, width, sample, laid)
         left, right = turn * stretch, min(columns, turn * stretch + stretch)
-        thin(x, rows, width, weight, added, left, right, spare, columns)
+        thin(laid, rows, width, weight, added, left, right, spare, columns)
         for n in range(rows):
             for m in range(n * columns + left, n * columns + right):
                 out[m] += spare[m]
@@ -173,7 +177,7 @@ def _add(
 @helper
 def _gate(
     x: Floats, at: Table, inner: int, activation: int, eps: float, sample: NDArray[Any], out: Floats, normed: Floats,
-    spare: Floats, team: Team, loop: int, part: int,
+    laid: Floats, spare: Floats, team: Team, loop: int, part: int,
 ) -> None:  # fmt: skip  # fmt: skip
     """out [N, F] = act(gate n) * (up n), n the norm of x."""
     rows, columns = x.shape
@@ -188,9 +192,10 @@ def _gate(
         taken += 1
         if taken == 1:
             rms_norm(x, held_at(spare, at[stack.MLP_NORM], columns), eps, normed)
+            lay(flat, rows, columns, sample, laid)
         left, right = turn * stretch, min(inner, turn * stretch + stretch)
-        thin(flat, rows, columns, gate, gate_bias, left, right, out, inner)
-        thin(flat, rows, columns, up, up_bias, left, right, spare, inner)
+        thin(laid, rows, columns, gate, gate_bias, left, right, out, inner)
+        thin(laid, rows, columns, up, up_bias, left, right, spare, inner)
         for n in range(rows):
             for i in range(n * inner + left, n * inner + right, 16):
                 count = n * inner + right - i

@@ -11,7 +11,7 @@ from refsample_kernels.jit import kernel
 from refsample_kernels.lanes import widen
 from refsample_kernels.memory import unlocked
 from refsample_kernels.team import Team, finish, join, next_turn
-from refsample_kernels.thin import FEW, portion, thin
+from refsample_kernels.thin import FEW, lay, portion, room_of, thin
 from refsample_kernels.tiles import PANEL, pack_rows, packed_rows, product, rows_together, slab_of, whole
 
 Floats = NDArray[Any]
@@ -81,13 +81,16 @@ def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team:
     columns = weight.shape[0]
     stretch = portion(width, weight.itemsize)
     turns, taken, part = (columns + stretch - 1) // stretch, 0, join(team)
+    laid = np.empty(room_of(rows, width), np.float32)
     while True:
         turn = next_turn(team, 0, part, turns)
         if turn < 0:
             break
         taken += 1
+        if taken == 1:
+            lay(flat_x, rows, width, flat_w, laid)
         left, right = turn * stretch, min(columns, turn * stretch + stretch)
-        thin(flat_x, rows, width, flat_w, bias, left, right, flat_out, columns)
+        thin(laid, rows, width, flat_w, bias, left, right, flat_out, columns)
     finish(team, 0, taken, turns)
 
 

@@ -7,11 +7,16 @@ from typing import Any
 from refsample_kernels.lanes_llvm import Emit, arithmetic, memory
 
 
-def strip_intrinsics(lanes: Emit, intrinsic: Any) -> dict[str, Any]:
-    """name -> intrinsic, for every operation of `strips`; those on vectors are those of `lanes`, less wide."""
+def strip_of(lanes: Emit) -> Emit:
+    """What emits vectors as wide as a register."""
     target = ",".join(str(part) for part in lanes.target())
     width = 16 if "+avx512f" in target else 4 if target.startswith(("aarch64", "arm64")) else 8
-    e = Emit(lanes.numba, lanes.ir, width, "refsample_strip")
+    return Emit(lanes.numba, lanes.ir, width, "refsample_strip")
+
+
+def strip_intrinsics(e: Emit, intrinsic: Any) -> dict[str, Any]:
+    """name -> intrinsic, for every operation of `strips`; those on vectors are those of `lanes`, less wide."""
+    width = e.width
 
     @intrinsic  # type: ignore[untyped-decorator]
     def strip_width(context: Any) -> Any:

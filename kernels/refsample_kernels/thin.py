@@ -1,4 +1,4 @@
-"""Few rows through a matrix as it lies, one row of it after another: its memory is the limit. Helpers of kernels.
+"""Few rows through a matrix as it lies, whose memory is the limit. Helpers of kernels.
 
 Each element is summed in the sixteen lanes of `lanes`, so it has the bits that it has in the tiles of `tiles`.
 """
@@ -11,46 +11,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
-from refsample_kernels.lanes import fma, four_totals, load, load_part, spread, store, total
+from refsample_kernels.lanes import fma, load, load_part, spread, store
+from refsample_kernels.shelves import SHELF, shelf, sums_of
+from refsample_kernels.spaced import four_totals_from, in_order, line_of, load_from
 from refsample_kernels.strips import prefetch
+from refsample_kernels.tiles import ACROSS, HIGH, whole
 
 Floats = NDArray[Any]
-FEW = 12
-"""More rows are worth packing."""
+FEW = 48
+"""Of more rows it pays to lay out the matrix too."""
 PORTION = 32768
 """Bytes of a matrix that a thread takes at a time, about."""
-AHEAD = 1024
-"""Bytes of the matrix that are asked of memory before they are needed: what a processor does by itself ends at every
-page."""
 
 
 @helper
 def portion(width: int, item: int) -> int:
     """How many rows of a matrix a thread takes at a time, of `width` elements of so many bytes."""
-    return max(1, PORTION // (16 * width * item)) * 16
+    return max(1, PORTION // (SHELF * width * item)) * SHELF
+
+
+@helper
+def room_of(rows: int, width: int) -> int:
+    """So many floats are `rows` when they are laid out."""
+    return rows * whole(width, 16)
+
+
+@helper
+def lay(x: Floats, rows: int, width: int, w: NDArray[Any], laid: Floats) -> None:
+    """x [rows, width] in the order of w's sixteens: three rows take turns, those that are left lie one after another;
+    zeros beyond a row."""
+    wide, shared = whole(width, 16), rows - rows % HIGH
+    for n in range(rows):
+        o, step = n * wide, 16
+        if n < shared:
+            o, step = n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH
+        for k in range(0, width, 16):
+            v = load(x, n * width + k) if k + 16 <= width else load_part(x, n * width + k, width - k)
+            store(laid, o + k // 16 * step, in_order(v, w))
 
 
 @helper
 def thin(
-    x: Floats, rows: int, width: int, w: NDArray[Any], bias: Floats, left: int, right: int, out: Floats, columns: int
-) -> None:
-    """Columns left..right-1 of out [rows, columns]: x [rows, width] times those rows of w [columns, width], and their
-    bias unless it is [0]; arrays are flat."""
-    m = left
-    if rows == 1:
-        sums = np.empty(4 * 16, np.float32)
-        while m + 4 <= right:
-            _across(x, w, m * width, width, out, m, sums)
-            m += 4
-    while m < right:
-        for n in range(0, rows - rows % 4, 4):
-            _four_rows(x, n * width, w, m * width, width, out, n * columns + m, columns)
-        n = rows - rows % 4
-        if rows % 4 > 1:
-            _two_rows(x, n * width, w, m * width, width, out, n * columns + m, columns)
-        if rows % 2:
-            out[(rows - 1) * columns + m] = _one_row(x, (rows - 1) * width, w, m * width, width)
-        m += 1
+    laid: Floats, rows: int, width: int, w: NDArray[Any], bias: Floats, left: int, right: int, out: Floats,
+    columns: int,
+) -> None:  # fmt: skip
+    """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
+    unless it is [0]; arrays are flat."""
+    wide, shared = whole(width, 16), rows - rows % HIGH
+    sums, edge = np.empty(sums_of(shared, width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
+    for first in range(left, right, SHELF):
+        last = min(right, first + SHELF)
+        fours = last - (last - first) % ACROSS
+        if shared:
+            shelf(laid, shared, wide, w, first, fours, width, out, columns, sums)
+        for n in range(shared, rows):
+            for m in range(first, fours, ACROSS):
+                _across(laid, n * wide, 16, w, m * width, width, ACROSS, out, n * columns + m, sums)
+        if fours < last:
+            for n in range(rows):
+                i, step = (n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH) if n < shared else (n * wide, 16)
+                _across(laid, i, step, w, fours * width, width, last - fours, edge, 0, sums)
+                out[n * columns + fours : n * columns + last] = edge[: last - fours]
     if bias.shape[0]:
         for n in range(rows):
             for m in range(left, right):
@@ -58,75 +79,37 @@ def thin(
 
 
 @helper
-def _across(x: Floats, w: NDArray[Any], j: int, width: int, out: Floats, o: int, sums: Floats) -> None:
-    """x [width] times four rows of w: while one sum waits for its last product the others go on. The next four rows are
-    asked of memory meanwhile, in the order in which they lie."""
+def _across(
+    laid: Floats, i: int, step: int, w: NDArray[Any], j: int, width: int, rows: int, out: Floats, o: int, sums: Floats
+) -> None:
+    """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the first again):
+    while one sum waits for its last product the others go on. The next four are asked of memory meanwhile, in the order
+    in which they lie."""
     a = b = c = d = spread(np.float32(0))
-    ahead = j + 4 * width
+    f, g, h = j + min(1, rows - 1) * width, j + min(2, rows - 1) * width, j + (rows - 1) * width
+    ahead = j + ACROSS * width
     for k in range(0, width - 15, 16):
-        prefetch(w, ahead + 4 * k)
-        prefetch(w, ahead + 4 * k + 32)
-        if w.itemsize == 4:
-            prefetch(w, ahead + 4 * k + 16)
-            prefetch(w, ahead + 4 * k + 48)
-        v = load(x, k)
-        a, b = fma(load(w, j + k), v, a), fma(load(w, j + width + k), v, b)
-        c, d = fma(load(w, j + 2 * width + k), v, c), fma(load(w, j + 3 * width + k), v, d)
+        for line in range(0, 16 * ACROSS, line_of(w)):
+            prefetch(w, ahead + line)
+        ahead += 16 * ACROSS
+        v = load(laid, i)
+        a, b = fma(load_from(w, j + k), v, a), fma(load_from(w, f + k), v, b)
+        c, d = fma(load_from(w, g + k), v, c), fma(load_from(w, h + k), v, d)
+        i += step
     rest = width % 16
     if rest:
         k = width - rest
-        v = load_part(x, k, rest)
-        a, b = fma(load_part(w, j + k, rest), v, a), fma(load_part(w, j + width + k, rest), v, b)
-        c, d = fma(load_part(w, j + 2 * width + k, rest), v, c), fma(load_part(w, j + 3 * width + k, rest), v, d)
+        v = load(laid, i)
+        a, b = fma(_part(w, j + k, rest), v, a), fma(_part(w, f + k, rest), v, b)
+        c, d = fma(_part(w, g + k, rest), v, c), fma(_part(w, h + k, rest), v, d)
     store(sums, 0, a)
     store(sums, 16, b)
     store(sums, 32, c)
     store(sums, 48, d)
-    four_totals(sums, 0, out, o)
+    four_totals_from(sums, 0, out, o, w)
 
 
 @helper
-def _one_row(x: Floats, i: int, w: NDArray[Any], j: int, width: int) -> Any:
-    sums, ahead = spread(np.float32(0)), j + AHEAD // w.itemsize
-    for k in range(0, width - 15, 16):
-        prefetch(w, ahead + k)
-        sums = fma(load(w, j + k), load(x, i + k), sums)
-    rest = width % 16
-    if rest:
-        k = width - rest
-        sums = fma(load_part(w, j + k, rest), load_part(x, i + k, rest), sums)
-    return total(sums)
-
-
-@helper
-def _two_rows(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
-    a = b = spread(np.float32(0))
-    ahead = j + AHEAD // w.itemsize
-    for k in range(0, width - 15, 16):
-        prefetch(w, ahead + k)
-        v = load(w, j + k)
-        a, b = fma(v, load(x, i + k), a), fma(v, load(x, i + width + k), b)
-    rest = width % 16
-    if rest:
-        k = width - rest
-        v = load_part(w, j + k, rest)
-        a, b = fma(v, load_part(x, i + k, rest), a), fma(v, load_part(x, i + width + k, rest), b)
-    out[o], out[o + step] = total(a), total(b)
-
-
-@helper
-def _four_rows(x: Floats, i: int, w: NDArray[Any], j: int, width: int, out: Floats, o: int, step: int) -> None:
-    a = b = c = d = spread(np.float32(0))
-    ahead = j + AHEAD // w.itemsize
-    for k in range(0, width - 15, 16):
-        prefetch(w, ahead + k)
-        v = load(w, j + k)
-        a, b = fma(v, load(x, i + k), a), fma(v, load(x, i + width + k), b)
-        c, d = fma(v, load(x, i + 2 * width + k), c), fma(v, load(x, i + 3 * width + k), d)
-    rest = width % 16
-    if rest:
-        k = width - rest
-        v = load_part(w, j + k, rest)
-        a, b = fma(v, load_part(x, i + k, rest), a), fma(v, load_part(x, i + width + k, rest), b)
-        c, d = fma(v, load_part(x, i + 2 * width + k, rest), c), fma(v, load_part(x, i + 3 * width + k, rest), d)
-    out[o], out[o + step], out[o + 2 * step], out[o + 3 * step] = total(a), total(b), total(c), total(d)
+def _part(w: NDArray[Any], j: int, rest: int) -> Any:
+    """The last elements of a row, and zeros."""
+    return in_order(load_part(w, j, rest), w)

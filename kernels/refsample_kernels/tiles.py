@@ -170,9 +170,9 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
     if fresh:
         a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = strip_zero()
     else:
-        a0, a1, a2, a3 = _held(sums, s)
-        b0, b1, b2, b3 = _held(sums, t)
-        c0, c1, c2, c3 = _held(sums, u)
+        a0, a1, a2, a3 = held(sums, s)
+        b0, b1, b2, b3 = held(sums, t)
+        c0, c1, c2, c3 = held(sums, u)
     n = strip_width()
     for _ in range(steps):
         a, b, c = strip_load(x, i), strip_load(x, i + n), strip_load(x, i + 2 * n)
@@ -186,20 +186,20 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
         a3, b3, c3 = strip_fma(a, v, a3), strip_fma(b, v, b3), strip_fma(c, v, c3)
         i += HIGH * n
         j += ACROSS * n
-    _keep(sums, s, a0, a1, a2, a3)
-    _keep(sums, t, b0, b1, b2, b3)
-    _keep(sums, u, c0, c1, c2, c3)
+    keep(sums, s, a0, a1, a2, a3)
+    keep(sums, t, b0, b1, b2, b3)
+    keep(sums, u, c0, c1, c2, c3)
 
 
 @helper
-def _held(sums: Floats, s: int) -> Any:
+def held(sums: Floats, s: int) -> Any:
     """The strips of four columns in one row of a tile."""
     return strip_load(sums, s), strip_load(sums, s + 16), strip_load(sums, s + 32), strip_load(sums, s + 48)
 
 
 @helper
-def _keep(sums: Floats, s: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
-    """Write what `_held` reads."""
+def keep(sums: Floats, s: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
+    """Write what `held` reads."""
     strip_store(sums, s, v0)
     strip_store(sums, s + 16, v1)
     strip_store(sums, s + 32, v2)

@@ -1,0 +1,113 @@
+"""Rows through a few rows of a matrix as it lies: tiles of 3 x 4 sums that stay in registers. Helpers of `thin`.
+
+The matrix is not laid out anew, which would cost more than it saves where rows are few. A shelf is so many rows of it
+that the nearest cache holds a block of them, while all rows of x go past three by three. The sums are those of `tiles`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsample_kernels.jit import helper
+from refsample_kernels.lanes import load_part, store
+from refsample_kernels.spaced import four_totals_from, in_order, line_of, strip_apart, strip_from
+from refsample_kernels.strips import prefetch, strip_fma, strip_load, strip_store, strip_width, strip_zero
+from refsample_kernels.tiles import ACROSS, HIGH, TILE, held, keep
+
+Floats = NDArray[Any]
+SHELF = 16
+"""Rows of the matrix that are read together."""
+BLOCK = 1280
+"""Bytes of such a row that are read together, about."""
+
+
+@helper
+def block_of(width: int, item: int) -> int:
+    """Elements of a row in one block: blocks are few, and about equal."""
+    blocks = (width * item + BLOCK - 1) // BLOCK
+    return ((width + blocks - 1) // blocks + 15) // 16 * 16
+
+
+@helper
+def sums_of(rows: int, width: int, item: int) -> int:
+    """So many sums wait in memory for a shelf's next block."""
+    return TILE if block_of(width, item) >= width else rows * SHELF * 16 + TILE
+
+
+@helper
+def shelf(
+    laid: Floats, rows: int, wide: int, w: NDArray[Any], left: int, right: int, width: int, out: Floats, columns: int,
+    sums: Floats,
+) -> None:  # fmt: skip
+    """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`),
+    a multiple of HIGH, times those rows of w. While the first rows go past the next shelf is asked of memory."""
+    block, apart = block_of(width, w.itemsize), strip_apart(w)
+    for begin in range(0, width, block):
+        count = min(block, width - begin)
+        for n in range(0, rows, HIGH):
+            i = n * wide + HIGH * begin
+            for m in range(left, right, ACROSS):
+                s = 0 if block >= width else (n * SHELF + HIGH * (m - left)) * 16
+                j, ahead, hop = m * width + begin, (m + SHELF) * width + ACROSS * begin, 0
+                steps, part = count // 16, count % 16
+                if part == 0 and j + 3 * width + count >= w.size:  # its last strip ends at the end of memory
+                    steps, part = steps - 1, 16
+                if n == 0:
+                    hop = ACROSS * strip_width()  # without one it is there already
+                for lane in range(0, 16, strip_width()):
+                    at = j + lane // strip_width() * apart
+                    _strip(laid, i + lane, w, at, width, steps, sums, s + lane, begin == 0, ahead, hop)
+                    ahead += hop * steps
+                if part > 0:
+                    _rest(laid, i + 16 * HIGH * steps, w, j + 16 * steps, width, part, sums, s)
+                if begin + count == width:
+                    for row in range(HIGH):
+                        four_totals_from(sums, s + 16 * ACROSS * row, out, (n + row) * columns + m, w)
+
+
+@helper
+def _strip(
+    laid: Floats, i: int, w: NDArray[Any], j: int, width: int, steps: int, sums: Floats, s: int, fresh: bool,
+    ahead: int, hop: int,
+) -> None:  # fmt: skip
+    """One strip in each of so many sixteens of three rows from laid[i] on and four from w[j] on, `width` apart, onto
+    the sums that begin at `s`."""
+    t, u = s + 64, s + 128
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = strip_zero()
+    if not fresh:
+        a0, a1, a2, a3 = held(sums, s)
+        b0, b1, b2, b3 = held(sums, t)
+        c0, c1, c2, c3 = held(sums, u)
+    for k in range(0, steps * 16, 16):
+        for line in range(0, ACROSS * strip_width(), line_of(w)):
+            prefetch(w, ahead + line)
+        ahead += hop
+        a, b, c = strip_load(laid, i), strip_load(laid, i + 16), strip_load(laid, i + 32)
+        v = strip_from(w, j + k)
+        a0, b0, c0 = strip_fma(a, v, a0), strip_fma(b, v, b0), strip_fma(c, v, c0)
+        v = strip_from(w, j + width + k)
+        a1, b1, c1 = strip_fma(a, v, a1), strip_fma(b, v, b1), strip_fma(c, v, c1)
+        v = strip_from(w, j + 2 * width + k)
+        a2, b2, c2 = strip_fma(a, v, a2), strip_fma(b, v, b2), strip_fma(c, v, c2)
+        v = strip_from(w, j + 3 * width + k)
+        a3, b3, c3 = strip_fma(a, v, a3), strip_fma(b, v, b3), strip_fma(c, v, c3)
+        i += 16 * HIGH
+    keep(sums, s, a0, a1, a2, a3)
+    keep(sums, t, b0, b1, b2, b3)
+    keep(sums, u, c0, c1, c2, c3)
+
+
+@helper
+def _rest(laid: Floats, i: int, w: NDArray[Any], j: int, width: int, part: int, sums: Floats, s: int) -> None:
+    """The first `part` of one more sixteen, nothing beyond them read."""
+    taken = np.empty(16, np.float32)
+    for column in range(ACROSS):
+        store(taken, 0, in_order(load_part(w, j + column * width, part), w))
+        for row in range(HIGH):
+            o = s + 16 * (ACROSS * row + column)
+            for lane in range(0, 16, strip_width()):
+                a, v = strip_load(laid, i + 16 * row + lane), strip_load(taken, lane)
+                strip_store(sums, o + lane, strip_fma(a, v, strip_load(sums, o + lane)))
