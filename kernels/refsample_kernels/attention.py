@@ -27,8 +27,8 @@ from refsample_kernels.lanes import (
 from refsample_kernels.team import Team, finish, join, next_turn
 
 Floats = NDArray[Any]
-TOGETHER = 24
-"""Rows that share what they read: a multiple of 3."""
+TOGETHER = 48
+"""Rows that share what they read: a multiple of 6."""
 
 
 def define_attention(
@@ -80,9 +80,9 @@ def attention(
 
 @helper
 def shared_rows(rows: int, width: int, start: int, window: int) -> int:
-    """How many of the rows share what they read: a multiple of 3; none where a window cuts, or heads are no multiple of
+    """How many of the rows share what they read: a multiple of 6; none where a window cuts, or heads are no multiple of
     sixteen wide."""
-    return rows - rows % 3 if width % 16 == 0 and (window == 0 or start + rows <= window) else 0
+    return rows - rows % 6 if width % 16 == 0 and (window == 0 or start + rows <= window) else 0
 
 
 @helper
@@ -102,9 +102,9 @@ def piece(
     base, shared = h // group * width * room, shared_rows(rows, width, start, window)
     t = TOGETHER * number
     if t < shared:
-        i, triples = (t * heads + h) * width, min(TOGETHER, shared - t) // 3
+        i, sixes = (t * heads + h) * width, min(TOGETHER, shared - t) // 6
         step, count = heads * width, start + t + 1
-        many_rows(q, i, step, keys, values, base, width, room, count, triples, scale, cap, out)
+        many_rows(q, i, step, keys, values, base, width, room, count, sixes, scale, cap, out)
     else:
         t = shared + number - (shared + TOGETHER - 1) // TOGETHER
         i = (t * heads + h) * width

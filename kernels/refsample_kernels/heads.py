@@ -24,6 +24,7 @@ from refsample_kernels.lanes import (
     load_part,
     mul,
     spread,
+    spread_at,
     store,
     store_part,
     sub,
@@ -55,20 +56,20 @@ def one_row(
 @helper
 def many_rows(
     q: Floats, i: int, step: int, keys: Floats, values: Floats, base: int, width: int, room: int, count: int,
-    triples: int, scale: float, cap: float, out: Floats,
+    sixes: int, scale: float, cap: float, out: Floats,
 ) -> None:  # fmt: skip
-    """`one_row` for three times `triples` rows, `step` apart from i on, of which the first sees `count` keys and each
-    one more than the row before it, without a window; width a multiple of 16. Each row's sums are its own: what they
-    share is what is read, one stretch of keys or values after another."""
-    rows, size = 3 * triples, (count + 3 * triples + 14) // 16 * 16
+    """`one_row` for six times `sixes` rows, `step` apart from i on, of which the first sees `count` keys and each one
+    more than the row before it, without a window; width a multiple of 16. Each row's sums are its own: what they share
+    is what is read, one stretch of keys or values after another."""
+    rows, size = 6 * sixes, (count + 6 * sixes + 14) // 16 * 16
     weights, masses = np.empty(rows * size, np.float32), np.empty(rows, np.float32)  # [rows, S], [rows]
-    for s in range(0, size, 32):
-        for n in range(triples):
-            if s < count + 3 * n + 2:
-                w, here = 3 * n * size + s, i + 3 * n * step
-                _three_scores(
-                    q, here, step, keys, base + s, width, room, np.float32(scale), weights, w, size, s + 32 <= size
-                )
+    together = np.empty(16 * width, np.float32)  # [D, 16]: lying apart they would push each other out of the cache
+    for s in range(0, size, 16):
+        for d in range(width):
+            store(together, 16 * d, load(keys, base + d * room + s))
+        for n in range(0, rows, 6):
+            if s < count + n + 5:
+                _six_scores(q, i + n * step, step, together, width, np.float32(scale), weights, n * size + s, size)
     for row in range(rows):
         part = weights[row * size : row * size + (count + row + 15) // 16 * 16]
         if cap > 0:
@@ -77,66 +78,58 @@ def many_rows(
     sums = np.zeros(rows * 2 * width, np.float32)  # [rows, 2, D]: of even and of odd keys
     both = count - count % 2  # keys that all rows see, in pairs
     for begin in range(0, both, VALUES):
-        for n in range(triples):
+        keys_now = min(VALUES, both - begin)
+        for n in range(0, rows, 6):
             for d in range(0, width, 16):
-                w, v, o = 3 * n * size + begin, base + begin * width + d, 6 * n * width + d
-                _three_mixed(weights, w, size, min(VALUES, both - begin), values, v, width, sums, o)
+                for odd in range(2):
+                    w, v = n * size + begin + odd, base + (begin + odd) * width + d
+                    _six_mixed(weights, w, size, keys_now, values, v, width, sums, (2 * n + odd) * width + d)
     for row in range(rows):
         for d in range(0, width, 16):
-            even, odd = load(sums, 2 * row * width + d), load(sums, (2 * row + 1) * width + d)
+            even, other = load(sums, 2 * row * width + d), load(sums, (2 * row + 1) * width + d)
             w, o = row * size, i + row * step + d
-            _end(weights, w, both, count + row, values, base + d, width, even, odd, masses[row], out, o)
+            _end(weights, w, both, count + row, values, base + d, width, even, other, masses[row], out, o)
 
 
 @helper
-def _three_scores(
-    q: Floats, i: int, step: int, keys: Floats, j: int, width: int, room: int, scale: Any, scores: Floats, w: int,
-    size: int, wide: bool,
-) -> None:  # fmt: skip
-    """Of three rows with the 32 keys from j on, or with 16."""
+def _six_scores(
+    q: Floats, i: int, step: int, keys: Floats, width: int, scale: Any, scores: Floats, w: int, size: int
+) -> None:
+    """Of six rows with the sixteen keys [D, 16], to where theirs begin in [rows, size]: w for the first."""
     times = spread(scale)
     a = b = c = d = e = f = spread(np.float32(0))
-    if wide:
-        for k in range(width):
-            left, right = load(keys, j + k * room), load(keys, j + k * room + 16)
-            v = spread(q[i + k])
-            a, b = fma(v, left, a), fma(v, right, b)
-            v = spread(q[i + step + k])
-            c, d = fma(v, left, c), fma(v, right, d)
-            v = spread(q[i + 2 * step + k])
-            e, f = fma(v, left, e), fma(v, right, f)
-        store(scores, w + 16, mul(b, times))
-        store(scores, w + size + 16, mul(d, times))
-        store(scores, w + 2 * size + 16, mul(f, times))
-    else:
-        for k in range(width):
-            left = load(keys, j + k * room)
-            a, c = fma(spread(q[i + k]), left, a), fma(spread(q[i + step + k]), left, c)
-            e = fma(spread(q[i + 2 * step + k]), left, e)
+    for k in range(width):
+        v, j = load(keys, 16 * k), i + k
+        a, b = fma(spread_at(q, j), v, a), fma(spread_at(q, j + step), v, b)
+        c, d = fma(spread_at(q, j + 2 * step), v, c), fma(spread_at(q, j + 3 * step), v, d)
+        e, f = fma(spread_at(q, j + 4 * step), v, e), fma(spread_at(q, j + 5 * step), v, f)
     store(scores, w, mul(a, times))
-    store(scores, w + size, mul(c, times))
-    store(scores, w + 2 * size, mul(e, times))
+    store(scores, w + size, mul(b, times))
+    store(scores, w + 2 * size, mul(c, times))
+    store(scores, w + 3 * size, mul(d, times))
+    store(scores, w + 4 * size, mul(e, times))
+    store(scores, w + 5 * size, mul(f, times))
 
 
 @helper
-def _three_mixed(
+def _six_mixed(
     weights: Floats, w: int, size: int, count: int, values: Floats, j: int, width: int, sums: Floats, o: int
 ) -> None:
-    """Sixteen columns of `mix` for three rows over an even number of keys, onto their sums from o on."""
-    a, b = load(sums, o), load(sums, o + width)
-    c, d = load(sums, o + 2 * width), load(sums, o + 3 * width)
-    e, f = load(sums, o + 4 * width), load(sums, o + 5 * width)
+    """Sixteen columns of `mix` for six rows over every second one of `count` keys, onto their sums from o on."""
+    step = 2 * width
+    a, b, c = load(sums, o), load(sums, o + step), load(sums, o + 2 * step)
+    d, e, f = load(sums, o + 3 * step), load(sums, o + 4 * step), load(sums, o + 5 * step)
     for s in range(0, count, 2):
-        v, u = load(values, j + s * width), load(values, j + (s + 1) * width)
-        a, b = fma(spread(weights[w + s]), v, a), fma(spread(weights[w + s + 1]), u, b)
-        c, d = fma(spread(weights[w + size + s]), v, c), fma(spread(weights[w + size + s + 1]), u, d)
-        e, f = fma(spread(weights[w + 2 * size + s]), v, e), fma(spread(weights[w + 2 * size + s + 1]), u, f)
+        v, k = load(values, j + s * width), w + s
+        a, b = fma(spread_at(weights, k), v, a), fma(spread_at(weights, k + size), v, b)
+        c, d = fma(spread_at(weights, k + 2 * size), v, c), fma(spread_at(weights, k + 3 * size), v, d)
+        e, f = fma(spread_at(weights, k + 4 * size), v, e), fma(spread_at(weights, k + 5 * size), v, f)
     store(sums, o, a)
-    store(sums, o + width, b)
-    store(sums, o + 2 * width, c)
-    store(sums, o + 3 * width, d)
-    store(sums, o + 4 * width, e)
-    store(sums, o + 5 * width, f)
+    store(sums, o + step, b)
+    store(sums, o + 2 * step, c)
+    store(sums, o + 3 * step, d)
+    store(sums, o + 4 * step, e)
+    store(sums, o + 5 * step, f)
 
 
 @helper
@@ -146,10 +139,10 @@ def _end(
 ) -> None:  # fmt: skip
     """What is left of one row from the even key `begin` on, and the quotient."""
     for s in range(begin, count - 1, 2):
-        even = fma(spread(weights[w + s]), load(values, base + s * width), even)
-        odd = fma(spread(weights[w + s + 1]), load(values, base + (s + 1) * width), odd)
+        even = fma(spread_at(weights, w + s), load(values, base + s * width), even)
+        odd = fma(spread_at(weights, w + s + 1), load(values, base + (s + 1) * width), odd)
     if count % 2:
-        even = fma(spread(weights[w + count - 1]), load(values, base + (count - 1) * width), even)
+        even = fma(spread_at(weights, w + count - 1), load(values, base + (count - 1) * width), even)
     store(out, o, div(add(even, odd), spread(mass)))
 
 
@@ -177,7 +170,7 @@ def scores_of(q: Floats, i: int, keys: Floats, base: int, width: int, room: int,
     for s in range(0, scores.size - 63, 64):  # four blocks at once only hide latency: each lane sums alone
         a = b = c = e = spread(np.float32(0))
         for d in range(width):
-            v, j = spread(q[i + d]), base + d * room + s
+            v, j = spread_at(q, i + d), base + d * room + s
             a, b = fma(v, load(keys, j), a), fma(v, load(keys, j + 16), b)
             c, e = fma(v, load(keys, j + 32), c), fma(v, load(keys, j + 48), e)
         store(scores, s, mul(a, spread(scale)))
@@ -187,23 +180,27 @@ def scores_of(q: Floats, i: int, keys: Floats, base: int, width: int, room: int,
     for s in range(scores.size - scores.size % 64, scores.size, 16):
         a = spread(np.float32(0))
         for d in range(width):
-            a = fma(spread(q[i + d]), load(keys, base + d * room + s), a)
+            a = fma(spread_at(q, i + d), load(keys, base + d * room + s), a)
         store(scores, s, mul(a, spread(scale)))
 
 
 @helper
 def softmax(scores: Floats, low: int, count: int) -> Any:
     """Scores become e^(score - largest), zeros below low (in the first block) and from count on; their sum."""
-    lowest = spread(np.float32(-np.inf))
+    lowest, whole = spread(np.float32(-np.inf)), count - count % 16
     most = lowest
     if low > 0:
         store(scores, 0, first(lowest, low, load(scores, 0)))
+    if whole < scores.size:
+        store(scores, whole, first(load(scores, whole), count - whole, lowest))
+        for s in range(whole + 16, scores.size, 16):
+            store(scores, s, lowest)
     for s in range(0, scores.size, 16):
-        most = larger(first(load(scores, s), count - s, lowest), most)
+        most = larger(load(scores, s), most)
     peak = spread(largest(most))
     sums = spread(np.float32(0))
     for s in range(0, scores.size, 16):
-        v = exp(sub(first(load(scores, s), count - s, lowest), peak))
+        v = exp(sub(load(scores, s), peak))
         store(scores, s, v)
         sums = add(sums, v)
     return total(sums)
@@ -218,12 +215,12 @@ def mix(weights: Floats, count: int, values: Floats, base: int, width: int, mass
         for s in range(0, count - 1, 2):
             j = base + s * width + d
             if n == 16:
-                even = fma(spread(weights[s]), load(values, j), even)
-                odd = fma(spread(weights[s + 1]), load(values, j + width), odd)
+                even = fma(spread_at(weights, s), load(values, j), even)
+                odd = fma(spread_at(weights, s + 1), load(values, j + width), odd)
             else:
-                even = fma(spread(weights[s]), load_part(values, j, n), even)
-                odd = fma(spread(weights[s + 1]), load_part(values, j + width, n), odd)
+                even = fma(spread_at(weights, s), load_part(values, j, n), even)
+                odd = fma(spread_at(weights, s + 1), load_part(values, j + width, n), odd)
         if count % 2:
             j = base + (count - 1) * width + d
-            even = fma(spread(weights[count - 1]), load_part(values, j, n), even)
+            even = fma(spread_at(weights, count - 1), load_part(values, j, n), even)
         store_part(out, o + d, n, div(add(even, odd), spread(mass)))

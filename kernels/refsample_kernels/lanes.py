@@ -47,6 +47,12 @@ def spread(value: Any) -> Lanes:
 
 
 @operation
+def spread_at(held: F32, i: int) -> Lanes:
+    """Element i in every lane, where it is no negative index: nothing is asked about it."""
+    return spread(held[i])
+
+
+@operation
 def load(held: NDArray[Any], i: int) -> Lanes:
     """Elements i..i+15, widened exactly."""
     return widen(held[i : i + WIDTH]).astype(np.float32)

@@ -135,6 +135,14 @@ def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
         return e.type(e.types.float32), lambda c, b, sig, args: e.broadcast(b, args[0])
 
     @intrinsic  # type: ignore[untyped-decorator]
+    def spread_at(context: Any, held: Any, i: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            where = e.address(c, b, sig.args[0], args[0], args[1], e.ir.FloatType())
+            return e.broadcast(b, b.load(where))
+
+        return e.type(held, size), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def load(context: Any, held: Any, i: Any) -> Any:
         return e.type(held, size), loading(e, held)
 
@@ -169,7 +177,8 @@ def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return void(out, size, size, e.type), code
 
-    return {"spread": spread, "load": load, "load_part": load_part, "store": store, "store_part": store_part}
+    made = {"spread": spread, "spread_at": spread_at, "load": load, "load_part": load_part}
+    return made | {"store": store, "store_part": store_part}
 
 
 def loading(e: Emit, held: Any) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from refsample_kernels import stack
 from refsample_kernels.heads import one_row
 from refsample_kernels.jit import helper, kernel
-from refsample_kernels.lanes import load_part, mul, store_part
+from refsample_kernels.lanes import add, load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
@@ -169,8 +169,9 @@ def _add(
         left, right = turn * stretch, min(columns, turn * stretch + stretch)
         thin(laid, rows, width, weight, added, left, right, spare, columns)
         for n in range(rows):
-            for m in range(n * columns + left, n * columns + right):
-                out[m] += spare[m]
+            for m in range(left, right, 16):
+                i = n * columns + m
+                store_part(out, i, right - m, add(load_part(out, i, right - m), load_part(spare, i, right - m)))
     finish(team, loop, taken, turns)
 
 

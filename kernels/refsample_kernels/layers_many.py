@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refsample_kernels import stack
 from refsample_kernels.attention import piece, pieces_of, task_of
 from refsample_kernels.jit import helper, kernel
-from refsample_kernels.lanes import load_part, mul, store_part
+from refsample_kernels.lanes import add, load_part, mul, store_part
 from refsample_kernels.memory import held_at
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
@@ -219,8 +219,10 @@ def _added(
         right, o = min(columns, left + PANEL), -top * PANEL - left
         bottom = product(packed, rows, width, top, weight, added, left, right, spare, o, PANEL)
         for n in range(top, bottom):
-            for m in range(left, right):
-                out[n * columns + m] += spare[o + n * PANEL + m]
+            for m in range(left, right, 16):
+                i = n * columns + m
+                old, more = load_part(out, i, right - m), load_part(spare, o + n * PANEL + m, right - m)
+                store_part(out, i, right - m, add(old, more))
     finish(team, loop, taken, turns)
 
 
