@@ -162,11 +162,13 @@ def _kept(
                 position, c = texts[g, stack.POSITION] + n - begin, angle + n * half
                 for h in range(heads):
                     turned(q, (n * heads + h) * width, width, cos, sin, c, half, spare, h * width, 1)
-                q[n * heads * width : (n + 1) * heads * width] = spare[: heads * width]
+                for d in range(heads * width):  # slices cost seconds to compile: numba words their errors
+                    q[n * heads * width + d] = spare[d]
                 for h in range(kv_heads):
                     i, o = (n * kv_heads + h) * width, h * width * slots
                     turned(k, i, width, cos, sin, c, half, keys, o + position, slots)
-                    values[o + position * width : o + position * width + width] = v[i : i + width]
+                    for d in range(width):
+                        values[o + position * width + d] = v[i + d]
     finish(team, loop, taken, turns)
 
 

@@ -71,7 +71,8 @@ def thin(
             for n in range(rows):
                 i, step = (n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH) if n < shared else (n * wide, 16)
                 _across(laid, i, step, w, fours * width, width, last - fours, edge, 0, sums)
-                out[n * columns + fours : n * columns + last] = edge[: last - fours]
+                for m in range(fours, last):
+                    out[n * columns + m] = edge[m - fours]
     if bias.shape[0]:
         for n in range(rows):
             for m in range(left, right):
