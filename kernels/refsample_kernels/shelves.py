@@ -42,8 +42,8 @@ def shelf(
     laid: Floats, rows: int, wide: int, w: NDArray[Any], left: int, right: int, width: int, out: Floats, columns: int,
     sums: Floats,
 ) -> None:  # fmt: skip
-    """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`),
-    a multiple of HIGH, times those rows of w. While the first rows go past the next shelf is asked of memory."""
+    """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`)
+    times those rows of w. While the first rows go past the next shelf is asked of memory."""
     block, apart = block_of(width, w.itemsize), strip_apart(w)
     for begin in range(0, width, block):
         count = min(block, width - begin)
@@ -64,7 +64,7 @@ def shelf(
                 if part > 0:
                     _rest(laid, i + 16 * HIGH * steps, w, j + 16 * steps, width, part, sums, s)
                 if begin + count == width:
-                    for row in range(HIGH):
+                    for row in range(min(HIGH, rows - n)):
                         four_totals_from(sums, s + 16 * ACROSS * row, out, (n + row) * columns + m, w)
 
 

@@ -31,22 +31,27 @@ def portion(width: int, item: int) -> int:
 
 
 @helper
+def in_tiles(rows: int) -> int:
+    """How many rows they are in whole tiles; one row is none."""
+    return whole(rows, HIGH) if rows > 1 else 0
+
+
+@helper
 def room_of(rows: int, width: int) -> int:
     """So many floats are `rows` when they are laid out."""
-    return rows * whole(width, 16)
+    return max(rows, in_tiles(rows)) * whole(width, 16)
 
 
 @helper
 def lay(x: Floats, rows: int, width: int, w: NDArray[Any], laid: Floats) -> None:
-    """x [rows, width] in the order of w's sixteens: three rows take turns, those that are left lie one after another;
-    zeros beyond a row."""
-    wide, shared = whole(width, 16), rows - rows % HIGH
-    for n in range(rows):
-        o, step = n * wide, 16
-        if n < shared:
-            o, step = n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH
-        for k in range(0, width, 16):
-            v = load(x, n * width + k) if k + 16 <= width else load_part(x, n * width + k, width - k)
+    """x [rows, width] in the order of w's sixteens: where there are several, three rows take turns. Zeros beyond a row,
+    and for the rows that its tile lacks."""
+    wide, padded = whole(width, 16), in_tiles(rows)
+    step = 16 * HIGH if padded else 16
+    for n in range(max(rows, padded)):
+        o, size = n // HIGH * HIGH * wide + n % HIGH * 16, width if n < rows else 0
+        for k in range(0, wide, 16):
+            v = load(x, n * width + k) if k + 16 <= size else load_part(x, n * width + k, size - k)
             store(laid, o + k // 16 * step, in_order(v, w))
 
 
@@ -57,19 +62,19 @@ def thin(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
-    wide, shared = whole(width, 16), rows - rows % HIGH
-    sums, edge = np.empty(sums_of(shared, width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
+    wide, several = whole(width, 16), in_tiles(rows) > 0
+    sums, edge = np.empty(sums_of(in_tiles(rows), width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
     for first in range(left, right, SHELF):
         last = min(right, first + SHELF)
         fours = last - (last - first) % ACROSS
-        if shared:
-            shelf(laid, shared, wide, w, first, fours, width, out, columns, sums)
-        for n in range(shared, rows):
+        if several:
+            shelf(laid, rows, wide, w, first, fours, width, out, columns, sums)
+        else:
             for m in range(first, fours, ACROSS):
-                _across(laid, n * wide, 16, w, m * width, width, ACROSS, out, n * columns + m, sums)
+                _across(laid, 0, 16, w, m * width, width, ACROSS, out, m, sums)
         if fours < last:
             for n in range(rows):
-                i, step = (n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH) if n < shared else (n * wide, 16)
+                i, step = n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH if several else 16
                 _across(laid, i, step, w, fours * width, width, last - fours, edge, 0, sums)
                 for m in range(fours, last):
                     out[n * columns + m] = edge[m - fours]

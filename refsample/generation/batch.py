@@ -8,11 +8,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refsample.errors import BusyError
 from refsample.generation.decode import Events
+from refsample.generation.quickly import Question, answers
 from refsample.generation.sequence import TokenEvent
 from refsample.generation.work import Work
 
@@ -185,9 +189,24 @@ class Batcher:
             adapters = [slot.work.transformer.adapter for slot, part in zip(slots, parts, strict=True) for _ in part]
             segments = [segment for part in parts for segment in part]
             rows = slots[0].work.transformer.forward(segments, rows="all", adapters=adapters)
-            for slot, part in zip(slots, parts, strict=True):
-                own, rows = rows[: len(part)], rows[len(part) :]
-                _fill(slot, slot.work.take(own))
+            own = []
+            for part in parts:
+                own.append(rows[: len(part)])
+                rows = rows[len(part) :]
+            questions = [_ask(slot, its) for slot, its in zip(slots, own, strict=True)]
+            for slot, its, question, answer in zip(slots, own, questions, answers(questions), strict=True):
+                if not slot.failed:
+                    _fill(slot, slot.work.take(its, question, answer))
+
+
+def _ask(slot: _Slot, rows: Sequence[NDArray[np.float32]]) -> Question | None:
+    """`Work.ask`; what goes wrong is told as in `_fill`."""
+    try:
+        return slot.work.ask(rows)
+    except Exception as error:  # noqa: BLE001  # nothing is swallowed: see `_fill`
+        slot.failed = True
+        slot.answers.put(error)
+        return None
 
 
 def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:

@@ -20,14 +20,14 @@ from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.draft import Draft, Prediction
 from refsample.generation.prefill import groups, prefilled
+from refsample.generation.quickly import Question, Quick
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
-from refsample.sampling import quick
 from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.pipeline import Distribution, decide, draw, draws
-from refsample.sampling.quick import Chooser, Chosen, Tally, program, together
+from refsample.sampling.quick import Chosen, Tally, together
 from refsample.sampling.rng import stream_choice, uniform, uniforms
 from refsample.sampling.steps import plan
 from refsample.spec.types import Semantics
@@ -89,7 +89,7 @@ class Work:
     """
 
     __slots__ = (
-        "_at_turn", "_choosers", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_round",
+        "_at_turn", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_quick", "_round",
         "_stops", "_waiting", "early", "live", "params", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
@@ -124,11 +124,11 @@ class Work:
         self.early = replace(params.sampling, banned_token_ids=tuple(banned)) if params.min_tokens else params.sampling
         """Parameters while `min_tokens` are not reached: no end id and no stop id, ignored ones as well."""
         self._check()
-        self._choosers: dict[bool, Chooser | None] = {}
-        """The quick way for the tokens before `min_tokens` (True) and after; None where there is none."""
         self._constraint: Constraint | None = None
         if params.grammar is not None:
             self._constraint = constrain.compile_grammar(params.grammar, model)
+        possible = self._constraint is None and not params.steps
+        self._quick = Quick(params, (self.sampling, self.early), self.semantics, possible)
 
     def _check(self) -> None:
         """ParameterError where a parameter has no step in this engine, or no token could ever be drawn."""
@@ -202,51 +202,34 @@ class Work:
         self._at_turn, self._round = self._round[:most], self._round[len(self._round[:most]) :]
         return [(_fed(choice), choice.cache) for choice in self._at_turn if choice.cache is not None]
 
-    def take(self, rows: Sequence[NDArray[np.float32]]) -> Iterator[TokenEvent]:
-        """The next tokens of the choices that gave `segments`, from its logits [T, V] at each of its new ids."""
-        us = self._next_uniforms(self._at_turn)
+    def ask(self, rows: Sequence[NDArray[np.float32]]) -> Question | None:
+        """What a kernel may decide at once of the choices that gave `segments`, from its logits [T, V] at each of its
+        new ids; None where they cannot be asked together."""
+        block = together(rows)
+        return None if block is None else self._quick.question(self._at_turn, block, self._next_uniforms(self._at_turn))
+
+    def take(
+        self, rows: Sequence[NDArray[np.float32]], question: Question | None = None,
+        answer: Sequence[Chosen | None] | None = None,
+    ) -> Iterator[TokenEvent]:  # fmt: skip
+        """The next tokens of the choices that gave `segments`, from the rows of `ask`. `question` and `answer`: that it
+        was asked."""
+        if question is None:
+            question = self.ask(rows)
+            answer = None if question is None else question.answer()
+        us = self._next_uniforms(self._at_turn) if question is None else question.us
         ended: set[int] = set()
-        for choice, u, logits, chosen in zip(self._at_turn, us, rows, self._side_by_side(rows, us), strict=True):
-            done = yield from self._continue(choice, u, logits, chosen)
+        for n, (choice, u, logits) in enumerate(zip(self._at_turn, us, rows, strict=True)):
+            done = yield from self._continue(choice, u, logits, ASK if answer is None else answer[n])
             if done:
                 ended.add(id(choice))
         if ended:
             self.live = [choice for choice in self.live if id(choice) not in ended]
 
-    def _side_by_side(
-        self, rows: Sequence[NDArray[np.float32]], us: NDArray[np.float64]
-    ) -> Sequence[Chosen | Literal["ask"] | None]:
-        """What the quick way says of one row for each choice at its turn; ASK where they cannot be asked together."""
-        choices = self._at_turn
-        block = together(rows) if len(rows) > 1 else None
-        if block is None or len({len(choice.output) < self.params.min_tokens for choice in choices}) > 1:
-            return [ASK] * len(choices)
-        return self._quickly(choices, block, us)
-
-    def _quickly(
-        self, choices: Sequence[Choice], rows: NDArray[np.float32], us: NDArray[np.float64]
-    ) -> Sequence[Chosen | None]:
-        """A token for each choice from rows [R, V], all of them before `min_tokens` or all after."""
-        early = len(choices[0].output) < self.params.min_tokens
-        if early not in self._choosers:
-            self._choosers[early] = self._chooser(self.early if early else self.sampling)
-        chooser = self._choosers[early]
-        if chooser is None or rows.dtype != np.float32 or not quick.pays(*rows.shape):
-            return [None] * len(choices)
-        tallies = []
-        for choice in choices:
-            if choice.tally is None or choice.tally.program is not chooser.program:
-                choice.tally = Tally(chooser.program, choice.prompt)
-            choice.tally.follow(choice.output)
-            tallies.append(choice.tally)
-        return chooser.choose(rows, us, tallies)
-
-    def _chooser(self, sampling: SamplingParams) -> Chooser | None:
-        if self._constraint is not None or self.params.steps:
-            return None
-        ranked = 0 if self.params.ranked else -1
-        made = program(sampling, self.semantics, ranked if self.params.logprobs is None else self.params.logprobs)
-        return None if made is None else Chooser(made)
+    def _alone(self, choice: Choice, row: NDArray[np.float32], u: float) -> Chosen | None:
+        """What the quick way says of one row [V]."""
+        question = self._quick.question([choice], row[None], np.array([u]))
+        return None if question is None else question.answer()[0]
 
     def _next_uniforms(self, choices: Sequence[Choice]) -> NDArray[np.float64]:
         """[len(choices)] u of the next token of each; without a prediction all of them are at one step."""
@@ -269,7 +252,7 @@ class Work:
         for place, row in enumerate(logits):
             if place:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
-            chosen = self._quickly([choice], row[None], np.array([u]))[0] if place or known == ASK else known
+            chosen = self._alone(choice, row, u) if place or known == ASK else known
             if isinstance(chosen, Chosen):
                 token_id, raw = chosen.token_id, chosen.raw if self.params.ranked else None
                 logprobs = None if self.params.logprobs is None else chosen.logprobs

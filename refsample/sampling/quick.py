@@ -54,6 +54,13 @@ class Program:
     tops: int
     """Raw logprobs that are listed beside the token's; -1: none are wanted, nor the token's."""
 
+    def same(self, other: Program) -> bool:
+        """Whether it says the same of any row."""
+        arrays = ((self.steps, other.steps), (self.numbers, other.numbers), (self.rules, other.rules))
+        alike = all(np.array_equal(one, its) for one, its in arrays)
+        own = (self.least, self.tops, self.context.semantics)
+        return self is other or (alike and own == (other.least, other.tops, other.context.semantics))
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
