@@ -43,20 +43,20 @@ def shelf(
     sums: Floats,
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`)
-    times those rows of w. While the first rows go past the next shelf is asked of memory."""
-    block, apart = block_of(width, w.itemsize), strip_apart(w)
+    times those rows of w. The next shelf is asked of memory meanwhile."""
+    block, apart, tiles = block_of(width, w.itemsize), strip_apart(w), (rows + HIGH - 1) // HIGH
+    hop = (ACROSS * strip_width() + tiles - 1) // tiles  # each three rows ask for their share
     for begin in range(0, width, block):
         count = min(block, width - begin)
         for n in range(0, rows, HIGH):
             i = n * wide + HIGH * begin
             for m in range(left, right, ACROSS):
                 s = 0 if block >= width else (n * SHELF + HIGH * (m - left)) * 16
-                j, ahead, hop = m * width + begin, (m + SHELF) * width + ACROSS * begin, 0
+                j, ahead = m * width + begin, (m + SHELF) * width + ACROSS * begin
                 steps, part = count // 16, count % 16
                 if part == 0 and j + 3 * width + count >= w.size:  # its last strip ends at the end of memory
                     steps, part = steps - 1, 16
-                if n == 0:
-                    hop = ACROSS * strip_width()  # without one it is there already
+                ahead += n // HIGH * hop * steps * (16 // strip_width())
                 for lane in range(0, 16, strip_width()):
                     at = j + lane // strip_width() * apart
                     _strip(laid, i + lane, w, at, width, steps, sums, s + lane, begin == 0, ahead, hop)
