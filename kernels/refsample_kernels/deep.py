@@ -8,6 +8,7 @@ cut lies again, until few tokens or equal ones are left: some passes over the ro
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from refsample_kernels.lanes import store
 from refsample_kernels.program import DOUBT, GT, SURE, TIES, TOP_K, TOP_P, doubt_of, keeps
 from refsample_kernels.rank import ascends, rank_pairs
 from refsample_kernels.truncate import ROUNDING
-from refsample_kernels.wides import exp_over, store_wide
+from refsample_kernels.wides import at_least, exp_over, greater, store_wide
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -27,7 +28,7 @@ Ids = NDArray[np.int64]
 BUCKETS, FEW, DEEPEST = 1024, 512, 64.0
 """Buckets of a pass; tokens that are few enough to be sorted; nats below the best that the first pass tells apart."""
 ROOM = 4 * BUCKETS
-"""Room for masses, numbers, least and largest logits of all buckets."""
+"""Room for mass, number, least and largest logit of each bucket."""
 
 
 @helper
@@ -68,13 +69,13 @@ def deep_cut(
     for _ in range(16):
         _sort_in(lanes, names, changed, warm, peak, cut, (least, most), (low, high), counting, room)
         bucket = 0
-        while bucket < BUCKETS and above + room[bucket] <= goal - slack:
-            above += room[bucket]
+        while bucket < BUCKETS and above + room[4 * bucket] <= goal - slack:
+            above += room[4 * bucket]
             bucket += 1
         if bucket == BUCKETS:  # all of them stay: none is left that top_k would drop, or rounding hides it
             return cut, counting
-        found = int(room[BUCKETS + bucket])
-        least, most = room[2 * BUCKETS + bucket], room[3 * BUCKETS + bucket]
+        found = int(room[4 * bucket + 1])
+        least, most = room[4 * bucket + 2], room[4 * bucket + 3]
         if least == most:
             weight = 1.0 if counting else math.exp(most / warm - peak)
             stay = _of_equal(found, above, weight, total, numbers[step], counting, gt, size)
@@ -160,14 +161,17 @@ def _sort_in(
     depths: tuple[float, float], counting: bool, room: Floats,
 ) -> None:  # fmt: skip
     """Fill `room` from the kept tokens whose logits lie in the window; its depths are told apart."""
-    for i in range(BUCKETS):
-        room[i] = room[BUCKETS + i] = 0.0
-        room[2 * BUCKETS + i], room[3 * BUCKETS + i] = np.inf, -np.inf
+    for i in range(0, ROOM, 4):
+        room[i] = room[i + 1] = 0.0
+        room[i + 2], room[i + 3] = np.inf, -np.inf
     low = low_of(cut)
     end, scale = ties_end(cut, low), BUCKETS / (depths[1] - depths[0])
     weights, held = np.empty(16), np.empty(16, np.float32)
+    least, most = _around(window[0], window[1])
     for i in range(0, lanes.size, 16):
         v = kept_lanes(lanes, i, low, end)
+        if at_least(v, least) == greater(v, most):
+            continue
         store(held, 0, v)
         store_wide(weights, 0, exp_over(v, warm, peak))
         for j in range(16):
@@ -183,13 +187,19 @@ def _sort_in(
 
 
 @helper
+def _around(least: float, most: float) -> tuple[Any, Any]:
+    """Two float32 that hold a window between them: a sixteen with nothing there is passed over."""
+    return np.float32(least - abs(least) * 1e-6 - 1e-30), np.float32(most + abs(most) * 1e-6 + 1e-30)
+
+
+@helper
 def _put(room: Floats, place: float, value: float, weight: float) -> None:
     """Into a bucket that only falls as the logit grows, so what lies between two of a bucket is in it too."""
-    bucket = int(min(place, BUCKETS - 1.0))
-    room[bucket] += weight
-    room[BUCKETS + bucket] += 1.0
-    room[2 * BUCKETS + bucket] = min(room[2 * BUCKETS + bucket], value)
-    room[3 * BUCKETS + bucket] = max(room[3 * BUCKETS + bucket], value)
+    i = 4 * max(0, int(min(place, BUCKETS - 1.0)))
+    room[i] += weight
+    room[i + 1] += 1.0
+    room[i + 2] = min(room[i + 2], value)
+    room[i + 3] = max(room[i + 3], value)
 
 
 @helper
@@ -199,8 +209,12 @@ def _collect(
     """The kept tokens from `least` to `most` into ids and values."""
     found, low = 0, low_of(cut)
     end, held = ties_end(cut, low), np.empty(16, np.float32)
+    below, over = _around(least, most)
     for i in range(0, lanes.size, 16):
-        store(held, 0, kept_lanes(lanes, i, low, end))
+        v = kept_lanes(lanes, i, low, end)
+        if at_least(v, below) == greater(v, over):
+            continue
+        store(held, 0, v)
         for j in range(16):
             if least <= held[j] <= most:
                 ids[found], values[found] = i + j, held[j]

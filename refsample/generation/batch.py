@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from refsample.errors import BusyError
 from refsample.generation.decode import Events
+from refsample.generation.prefill import PREFILL_TOKENS, Prefilled, prefilled
 from refsample.generation.quickly import Question, answers
 from refsample.generation.sequence import TokenEvent
 from refsample.generation.work import Work
@@ -154,9 +155,11 @@ class Batcher:
                 if self._closed:
                     return
                 started = self._admit()
-            for slot in started:
-                _fill(slot, slot.work.start())
-                _ring((slot,))
+            for slots in _alike(started):
+                made = _prefilled(slots) if len(slots) > 1 else [{}]
+                for slot, own in zip(slots, made, strict=True):
+                    _fill(slot, slot.work.start(made=own))
+                    _ring((slot,))
             self._step()
             with self._changed:
                 told, self._running = self._running, [slot for slot in self._running if _goes_on(slot)]
@@ -197,6 +200,36 @@ class Batcher:
             for slot, its, question, answer in zip(slots, own, questions, answers(questions), strict=True):
                 if not slot.failed:
                     _fill(slot, slot.work.take(its, question, answer))
+
+
+def _alike(slots: Iterable[_Slot]) -> Iterable[list[_Slot]]:
+    """Those whose prompts go through the same transformer, as many at a time as make one pass."""
+    found: dict[tuple[int, int], list[_Slot]] = {}
+    for slot in slots:
+        found.setdefault((id(slot.work.transformer), id(slot.work.prefixes)), []).append(slot)
+    for alike in found.values():
+        size, group = 0, list[_Slot]()
+        for slot in alike:
+            more = sum(len(ids) for _, ids, _ in slot.work.coming)
+            if group and size + more > PREFILL_TOKENS:
+                yield group
+                size, group = 0, []
+            size, group = size + more, [*group, slot]
+        yield group
+
+
+def _prefilled(slots: Sequence[_Slot]) -> list[dict[int, Prefilled]]:
+    """What became of the waiting prompts of each. Where it goes wrong, of none: each then tries for itself."""
+    coming = [(place, *one) for place, slot in enumerate(slots) for one in slot.work.coming]
+    made: list[dict[int, Prefilled]] = [{} for _ in slots]
+    work = slots[0].work
+    try:
+        found = prefilled(work.transformer, [ids for *_, ids, _ in coming], [to for *_, to in coming], work.prefixes)
+    except Exception:  # noqa: BLE001  # nothing is swallowed: whoever's prompt it was gets it again
+        return made
+    for (place, p, *_), one in zip(coming, found, strict=True):
+        made[place][p] = one
+    return made
 
 
 def _ask(slot: _Slot, rows: Sequence[NDArray[np.float32]]) -> Question | None:

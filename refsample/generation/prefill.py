@@ -26,6 +26,8 @@ PREFILL_TOKENS = 2048
 """So many tokens go through the transformer together; more would only cost memory."""
 LOGITS_BYTES = 64 << 20
 """So much memory the logits of one pass take at most, if that is room for one row."""
+Prefilled = tuple["Cache", NDArray[np.float32]]
+"""A prompt's cache, and the raw logits [V] after its last id."""
 Span = tuple[Stem, int, int]
 """A stem, the first position of it, and the one after the last."""
 
@@ -57,8 +59,8 @@ def groups(prompts: Sequence[tuple[int, ...]], wanted: Sequence[int]) -> Iterato
 
 def prefilled(
     transformer: Transformer, prompts: Sequence[tuple[int, ...]], limits: Sequence[int], prefixes: PrefixCache
-) -> list[tuple[Cache, NDArray[np.float32]]]:
-    """The cache of each prompt, declared to get up to so many tokens more, and the raw logits [V] after its last id."""
+) -> list[Prefilled]:
+    """What becomes of each prompt; its cache is declared to get up to so many tokens more."""
     both = list(zip(prompts, limits, strict=True))
     paths = [Path(ids, len(ids) - 1, min(limit, RESERVED), len(ids) + limit) for ids, limit in both]
     rows: dict[int, NDArray[np.float32]] = {}

@@ -8,7 +8,7 @@ requests, nor a prediction, nor asking for logprobs can change it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from refsample.errors import ParameterError
 from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.draft import Draft, Prediction
-from refsample.generation.prefill import groups, prefilled
+from refsample.generation.prefill import Prefilled, groups, prefilled
 from refsample.generation.quickly import Question, Quick
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
@@ -90,7 +90,7 @@ class Work:
 
     __slots__ = (
         "_at_turn", "_constraint", "_drafts", "_limits", "_model", "_prediction", "_prompts", "_quick", "_round",
-        "_stops", "_waiting", "early", "live", "params", "sampling", "seed", "semantics", "transformer",
+        "_stops", "_waiting", "early", "live", "params", "prefixes", "sampling", "seed", "semantics", "transformer",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,7 @@ class Work:
         self.params, self.seed = params, seed
         self.semantics: Semantics = behaviour.semantics
         self.transformer: Transformer = model.transformer_for(behaviour.precision)
+        self.prefixes = model.prefixes
         self._waiting = deque(p for p, limit in enumerate(limits) if limit)
         """Prompts that are not begun; those without a token to come never are."""
         self.live: list[Choice] = []
@@ -154,19 +155,27 @@ class Work:
         """How many prompts are not begun."""
         return len(self._waiting)
 
-    def start(self, most: int | None = None) -> Iterator[TokenEvent]:
+    @property
+    def coming(self) -> list[tuple[int, tuple[int, ...], int]]:
+        """Number, ids and limit of the waiting prompts."""
+        return [(p, self._prompts[p], self._limits[p]) for p in self._waiting]
+
+    def start(self, most: int | None = None, made: Mapping[int, Prefilled] | None = None) -> Iterator[TokenEvent]:
         """Step 0 of every choice of the waiting prompts whose turn has come: of all, or of the next as long as no more
-        than `most` choices are live, but of one where none is."""
+        than `most` choices are live, but of one where none is. `made`: what became of prompts that went through the
+        transformer already."""
         taken = len(self.live)
         begun: list[int] = []
         while self._waiting and (most is None or not taken or taken + self.params.n <= most):
             begun.append(self._waiting.popleft())
             taken += self.params.n
-        for group in groups(self._prompts, begun):
+        known = made or {}
+        for p in (p for p in begun if p in known):
+            yield from self._first(p, *known[p])
+        for group in groups(self._prompts, [p for p in begun if p not in known]):
             prompts, limits = [self._prompts[p] for p in group], [self._limits[p] for p in group]
-            made = prefilled(self.transformer, prompts, limits, self._model.prefixes)
-            for p, (cache, row) in zip(group, made, strict=True):
-                yield from self._first(p, cache, row)
+            for p, one in zip(group, prefilled(self.transformer, prompts, limits, self.prefixes), strict=True):
+                yield from self._first(p, *one)
 
     def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
         """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""

@@ -14,12 +14,14 @@ import pytest
 
 import refsample
 from refsample.errors import BusyError, ParameterError
+from refsample.generation import batch
 from refsample.generation.batch import Batcher, BatcherClosed, Ticket
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.model import Model
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.work import Work
+from refsample.sampling import quick
 from refsample.sampling.params import SamplingParams
 from refsample.sampling.semantics import resolve
 from tests.generation.scripted import byte, scripted, wandering
@@ -182,14 +184,17 @@ def test_a_fault_of_ours_in_one_request_is_told_to_it_alone(
     def broken(name: str) -> Callable[..., Iterator[TokenEvent]]:
         sound = getattr(Work, name)
 
-        def made(self: Work, *args: Any) -> Iterator[TokenEvent]:
-            yield from sound(self, *args)
+        def made(self: Work, *args: Any, **more: Any) -> Iterator[TokenEvent]:
+            yield from sound(self, *args, **more)
             if self is bad:
                 raise ZeroDivisionError("a fault of ours")
 
-        return made
+        def asked(self: Work, *args: Any) -> Any:
+            return 1 / 0 if self is bad else sound(self, *args)
 
-    for name in ("start", "take"):
+        return asked if name == "ask" else made
+
+    for name in ("start", "take", "ask"):
         with monkeypatch.context() as patch:
             patch.setattr(Work, name, broken(name))
             beside = batcher.submit(events(model, 4))
@@ -198,6 +203,44 @@ def test_a_fault_of_ours_in_one_request_is_told_to_it_alone(
             with pytest.raises(ZeroDivisionError):
                 list(batcher.submit(failing))
             assert by_choice(list(beside)) == by_choice(list(events(model, 4)))
+
+
+def test_what_is_alike_is_computed_together(monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher) -> None:
+    """Prompts that wait go through in one pass; the rows of requests with the same parameters are one call of the
+    sampler's kernel, others are not among them. Every token is the one that the request has alone."""
+    calls: list[int] = []
+    choose, passed = quick.Chooser.choose, batch.prefilled
+
+    def counted(self: quick.Chooser, rows: Any, us: Any, tallies: Any) -> Any:
+        calls.append(len(rows))
+        return choose(self, rows, us, tallies)
+
+    def asked() -> list[Events]:
+        kinds = [SamplingParams(top_p=0.9)] * 3 + [SamplingParams(top_p=0.5), SamplingParams(top_p=0.9)]
+        made = [GenerationParams(sampling=kind, seed=n, max_tokens=9) for n, kind in enumerate(kinds)]
+        return [generate_events(model, [model.prompt_ids("The cat")], params, HONEST) for params in made]
+
+    monkeypatch.setattr(quick, "_left", 0)
+    alone = [by_choice(list(one)) for one in asked()]
+    prompts: list[int] = []
+    monkeypatch.setattr(quick.Chooser, "choose", counted)
+    monkeypatch.setattr(batch, "prefilled", lambda t, ids, *rest: prompts.append(len(ids)) or passed(t, ids, *rest))
+    with batcher._changed:  # nothing begins before all wait
+        tickets = [batcher.submit(one) for one in asked()]
+    assert [by_choice(list(ticket)) for ticket in tickets] == alone
+    assert prompts == [5]
+    assert calls[:3] == [3, 1, 1]
+
+
+def test_a_pass_that_fails_is_tried_by_each(monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher) -> None:
+    def failing(*args: Any) -> Any:
+        raise ZeroDivisionError("of one of them")
+
+    monkeypatch.setattr(batch, "prefilled", failing)
+    with batcher._changed:
+        tickets = [batcher.submit(events(model, number)) for number in (1, 2, 4)]
+    for number, ticket in zip((1, 2, 4), tickets, strict=True):
+        assert by_choice(list(ticket)) == by_choice(list(events(model, number)))
 
 
 def test_a_crash_reaches_whoever_waits_and_is_not_the_end(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
