@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.inverse import UNDECIDED, Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
+from refsample_kernels.inverse import LARGEST, UNDECIDED, Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import store
 from refsample_kernels.program import DOUBT, GT, SURE, TIES, TOP_K, TOP_P, doubt_of, keeps
@@ -189,7 +189,8 @@ def _sort_in(
 @helper
 def _around(least: float, most: float) -> tuple[Any, Any]:
     """Two float32 that hold a window between them: a sixteen with nothing there is passed over."""
-    return np.float32(least - abs(least) * 1e-6 - 1e-30), np.float32(most + abs(most) * 1e-6 + 1e-30)
+    low, high = least - abs(least) * 1e-6 - 1e-30, most + abs(most) * 1e-6 + 1e-30
+    return np.float32(low if low >= -LARGEST else -np.inf), np.float32(high if high <= LARGEST else np.inf)
 
 
 @helper

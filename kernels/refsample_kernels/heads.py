@@ -186,15 +186,14 @@ def scores_of(q: Floats, i: int, keys: Floats, base: int, width: int, room: int,
 
 @helper
 def softmax(scores: Floats, low: int, count: int) -> Any:
-    """Scores become e^(score - largest), zeros below low (in the first block) and from count on; their sum."""
+    """Scores become e^(score - largest), zeros below low (in the first block) and from count on, which lies in the
+    last block or at its end; their sum."""
     lowest, whole = spread(np.float32(-np.inf)), count - count % 16
     most = lowest
     if low > 0:
         store(scores, 0, first(lowest, low, load(scores, 0)))
     if whole < scores.size:
         store(scores, whole, first(load(scores, whole), count - whole, lowest))
-        for s in range(whole + 16, scores.size, 16):
-            store(scores, s, lowest)
     for s in range(0, scores.size, 16):
         most = larger(load(scores, s), most)
     peak = spread(largest(most))

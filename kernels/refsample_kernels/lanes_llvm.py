@@ -114,7 +114,7 @@ def lane_type(numba: Any, vector: Any, name: str) -> Any:
 
 
 def intrinsics(numba: Any) -> dict[str, Any]:
-    """name -> intrinsic, for every operation of `lanes` and `wides`."""
+    """name -> intrinsic, for every operation of OPERATIONS."""
     import_module("numba.core.cgutils")
     emit = Emit(numba, import_module("llvmlite.ir"))
     intrinsic = import_module("numba.extending").intrinsic
@@ -136,6 +136,9 @@ def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def spread_at(context: Any, held: Any, i: Any) -> Any:
+        if held.dtype != e.types.float32:
+            raise TypeError(f"spread_at takes float32, not {held.dtype}")
+
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
             where = e.address(c, b, sig.args[0], args[0], args[1], e.ir.FloatType())
             return e.broadcast(b, b.load(where))

@@ -1,40 +1,39 @@
 """Rows through a few rows of a matrix as it lies: tiles of 3 x 4 sums that stay in registers. Helpers of `thin`.
 
 The matrix is not laid out anew, which would cost more than it saves where rows are few. A shelf is so many rows of it
-that the nearest cache holds a block of them, while all rows of x go past three by three. The sums are those of `tiles`.
+that the nearest cache holds a stretch of them, while all rows of x go past three by three. Sums are those of `tiles`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import load_part, store
 from refsample_kernels.spaced import four_totals_from, in_order, line_of, strip_apart, strip_from
 from refsample_kernels.strips import prefetch, strip_fma, strip_load, strip_store, strip_width, strip_zero
-from refsample_kernels.tiles import ACROSS, HIGH, TILE, held, keep
+from refsample_kernels.tiles import ACROSS, HIGH, TILE, put_sums, sums_at, whole
 
 Floats = NDArray[Any]
 SHELF = 16
 """Rows of the matrix that are read together."""
-BLOCK = 1280
+STRETCH = 1280
 """Bytes of such a row that are read together, about."""
 
 
 @helper
-def block_of(width: int, item: int) -> int:
-    """Elements of a row in one block: blocks are few, and about equal."""
-    blocks = (width * item + BLOCK - 1) // BLOCK
-    return ((width + blocks - 1) // blocks + 15) // 16 * 16
+def stretch_of(width: int, item: int) -> int:
+    """Elements of a row that are read together: stretches are few, and about equal."""
+    parts = (width * item + STRETCH - 1) // STRETCH
+    return whole((width + parts - 1) // parts, 16)
 
 
 @helper
 def sums_of(rows: int, width: int, item: int) -> int:
-    """So many sums wait in memory for a shelf's next block."""
-    return TILE if block_of(width, item) >= width else rows * SHELF * 16 + TILE
+    """So many sums of `rows` wait in memory for a shelf's next stretch, and sixteen elements behind them."""
+    return (TILE if stretch_of(width, item) >= width else whole(rows, HIGH) * SHELF * 16) + 16
 
 
 @helper
@@ -44,17 +43,17 @@ def shelf(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`)
     times those rows of w. The next shelf is asked of memory meanwhile."""
-    block, apart, tiles = block_of(width, w.itemsize), strip_apart(w), (rows + HIGH - 1) // HIGH
+    stretch, apart, tiles = stretch_of(width, w.itemsize), strip_apart(w), (rows + HIGH - 1) // HIGH
     hop = (ACROSS * strip_width() + tiles - 1) // tiles  # each three rows ask for their share
-    for begin in range(0, width, block):
-        count = min(block, width - begin)
+    for begin in range(0, width, stretch):
+        count = min(stretch, width - begin)
         for n in range(0, rows, HIGH):
             i = n * wide + HIGH * begin
             for m in range(left, right, ACROSS):
-                s = 0 if block >= width else (n * SHELF + HIGH * (m - left)) * 16
+                s = 0 if stretch >= width else (n * SHELF + HIGH * (m - left)) * 16
                 j, ahead = m * width + begin, (m + SHELF) * width + ACROSS * begin
                 steps, part = count // 16, count % 16
-                if part == 0 and j + 3 * width + count >= w.size:  # its last strip ends at the end of memory
+                if part == 0 and apart < strip_width() and j + 3 * width + count >= w.size:  # see `strip_from`
                     steps, part = steps - 1, 16
                 ahead += n // HIGH * hop * steps * (16 // strip_width())
                 for lane in range(0, 16, strip_width()):
@@ -78,9 +77,9 @@ def _strip(
     t, u = s + 64, s + 128
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = strip_zero()
     if not fresh:
-        a0, a1, a2, a3 = held(sums, s)
-        b0, b1, b2, b3 = held(sums, t)
-        c0, c1, c2, c3 = held(sums, u)
+        a0, a1, a2, a3 = sums_at(sums, s)
+        b0, b1, b2, b3 = sums_at(sums, t)
+        c0, c1, c2, c3 = sums_at(sums, u)
     for k in range(0, steps * 16, 16):
         for line in range(0, ACROSS * strip_width(), line_of(w)):
             prefetch(w, ahead + line)
@@ -95,19 +94,19 @@ def _strip(
         v = strip_from(w, j + 3 * width + k)
         a3, b3, c3 = strip_fma(a, v, a3), strip_fma(b, v, b3), strip_fma(c, v, c3)
         i += 16 * HIGH
-    keep(sums, s, a0, a1, a2, a3)
-    keep(sums, t, b0, b1, b2, b3)
-    keep(sums, u, c0, c1, c2, c3)
+    put_sums(sums, s, a0, a1, a2, a3)
+    put_sums(sums, t, b0, b1, b2, b3)
+    put_sums(sums, u, c0, c1, c2, c3)
 
 
 @helper
 def _rest(laid: Floats, i: int, w: NDArray[Any], j: int, width: int, part: int, sums: Floats, s: int) -> None:
-    """The first `part` of one more sixteen, nothing beyond them read."""
-    taken = np.empty(16, np.float32)
+    """The first `part` of one more sixteen, nothing beyond them read; it lies at the end of `sums` meanwhile."""
+    taken = sums.size - 16
     for column in range(ACROSS):
-        store(taken, 0, in_order(load_part(w, j + column * width, part), w))
+        store(sums, taken, in_order(load_part(w, j + column * width, part), w))
         for row in range(HIGH):
             o = s + 16 * (ACROSS * row + column)
             for lane in range(0, 16, strip_width()):
-                a, v = strip_load(laid, i + 16 * row + lane), strip_load(taken, lane)
+                a, v = strip_load(laid, i + 16 * row + lane), strip_load(sums, taken + lane)
                 strip_store(sums, o + lane, strip_fma(a, v, strip_load(sums, o + lane)))

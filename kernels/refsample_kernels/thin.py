@@ -1,4 +1,4 @@
-"""Few rows through a matrix as it lies, whose memory is the limit. Helpers of kernels.
+"""Few rows through a matrix as it lies: of one row its memory is the limit, of many the sums. Helpers of kernels.
 
 Each element is summed in the sixteen lanes of `lanes`, so it has the bits that it has in the tiles of `tiles`.
 """
@@ -63,13 +63,13 @@ def thin(
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
     wide, several = whole(width, 16), in_tiles(rows) > 0
-    sums, edge = np.empty(sums_of(in_tiles(rows), width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
+    sums, edge = np.empty(sums_of(rows, width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
     for first in range(left, right, SHELF):
         last = min(right, first + SHELF)
         fours = last - (last - first) % ACROSS
         if several:
             shelf(laid, rows, wide, w, first, fours, width, out, columns, sums)
-        else:
+        elif rows:
             for m in range(first, fours, ACROSS):
                 _across(laid, 0, 16, w, m * width, width, ACROSS, out, m, sums)
         if fours < last:
@@ -88,7 +88,7 @@ def thin(
 def _across(
     laid: Floats, i: int, step: int, w: NDArray[Any], j: int, width: int, rows: int, out: Floats, o: int, sums: Floats
 ) -> None:
-    """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the first again):
+    """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the last again):
     while one sum waits for its last product the others go on. The next four are asked of memory meanwhile, in the order
     in which they lie."""
     a = b = c = d = spread(np.float32(0))

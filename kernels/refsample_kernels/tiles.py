@@ -45,8 +45,8 @@ def whole(width: int, unit: int) -> int:
 @helper
 def slab_of(rows: int) -> int:
     """Rows of a slab: slabs are few, and about equal."""
-    slabs = (rows + SLAB - 1) // SLAB
-    return whole((rows + slabs - 1) // slabs, HIGH)
+    slabs = max(1, (rows + SLAB - 1) // SLAB)
+    return max(HIGH, whole((rows + slabs - 1) // slabs, HIGH))
 
 
 @helper
@@ -170,9 +170,9 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
     if fresh:
         a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = strip_zero()
     else:
-        a0, a1, a2, a3 = held(sums, s)
-        b0, b1, b2, b3 = held(sums, t)
-        c0, c1, c2, c3 = held(sums, u)
+        a0, a1, a2, a3 = sums_at(sums, s)
+        b0, b1, b2, b3 = sums_at(sums, t)
+        c0, c1, c2, c3 = sums_at(sums, u)
     n = strip_width()
     for _ in range(steps):
         a, b, c = strip_load(x, i), strip_load(x, i + n), strip_load(x, i + 2 * n)
@@ -186,20 +186,20 @@ def _tile(x: Floats, i: int, w: Floats, j: int, steps: int, sums: Floats, s: int
         a3, b3, c3 = strip_fma(a, v, a3), strip_fma(b, v, b3), strip_fma(c, v, c3)
         i += HIGH * n
         j += ACROSS * n
-    keep(sums, s, a0, a1, a2, a3)
-    keep(sums, t, b0, b1, b2, b3)
-    keep(sums, u, c0, c1, c2, c3)
+    put_sums(sums, s, a0, a1, a2, a3)
+    put_sums(sums, t, b0, b1, b2, b3)
+    put_sums(sums, u, c0, c1, c2, c3)
 
 
 @helper
-def held(sums: Floats, s: int) -> Any:
+def sums_at(sums: Floats, s: int) -> Any:
     """The strips of four columns in one row of a tile."""
     return strip_load(sums, s), strip_load(sums, s + 16), strip_load(sums, s + 32), strip_load(sums, s + 48)
 
 
 @helper
-def keep(sums: Floats, s: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
-    """Write what `held` reads."""
+def put_sums(sums: Floats, s: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
+    """Write what `sums_at` reads."""
     strip_store(sums, s, v0)
     strip_store(sums, s + 16, v1)
     strip_store(sums, s + 32, v2)

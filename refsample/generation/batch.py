@@ -1,6 +1,7 @@
 """Concurrent requests computed together: one thread takes every live choice of all of them one token further at a time.
 
-A request's tokens and logprobs are those it has alone: no bit of a row depends on the rows beside it. Knows no HTTP.
+A request's tokens and logprobs are those it has alone: no bit of a row depends on the rows beside it (float64 promises
+less). Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ from refsample.generation.prefill import PREFILL_TOKENS, Prefilled, prefilled
 from refsample.generation.quickly import Question, answers
 from refsample.generation.sequence import TokenEvent
 from refsample.generation.work import Work
+
+T = TypeVar("T")
 
 
 class BatcherClosed(Exception):
@@ -155,11 +160,8 @@ class Batcher:
                 if self._closed:
                     return
                 started = self._admit()
-            for slots in _alike(started):
-                made = _prefilled(slots) if len(slots) > 1 else [{}]
-                for slot, own in zip(slots, made, strict=True):
-                    _fill(slot, slot.work.start(made=own))
-                    _ring((slot,))
+            for slots in _side_by_side(started):
+                _begin(slots)
             self._step()
             with self._changed:
                 told, self._running = self._running, [slot for slot in self._running if _goes_on(slot)]
@@ -196,17 +198,37 @@ class Batcher:
             for part in parts:
                 own.append(rows[: len(part)])
                 rows = rows[len(part) :]
-            questions = [_ask(slot, its) for slot, its in zip(slots, own, strict=True)]
-            for slot, its, question, answer in zip(slots, own, questions, answers(questions), strict=True):
-                if not slot.failed:
-                    _fill(slot, slot.work.take(its, question, answer))
+            _take(slots, own)
 
 
-def _alike(slots: Iterable[_Slot]) -> Iterable[list[_Slot]]:
-    """Those whose prompts go through the same transformer, as many at a time as make one pass."""
-    found: dict[tuple[int, int], list[_Slot]] = {}
+def _take(slots: Sequence[_Slot], rows: Sequence[Sequence[NDArray[np.float32]]]) -> None:
+    """The next tokens of each, from its rows; those that ask the same of the sampler are answered together."""
+    asked = [_told(slot, partial(slot.work.ask, its)) for slot, its in zip(slots, rows, strict=True)]
+    questions = [one.question if one is not None and isinstance(one.question, Question) else None for one in asked]
+    found, fault = _tried(partial(answers, questions))
+    for slot, its, one, answer in zip(slots, rows, asked, found or [None] * len(slots), strict=True):
+        if one is not None:
+            _fill(slot, slot.work.take(its, one, answer))
+    _own(fault, slots)
+
+
+def _begin(slots: Sequence[_Slot]) -> None:
+    """Step 0 of each, whose prompts go through the transformer together."""
+    made, fault = _tried(partial(_prefilled, slots)) if len(slots) > 1 else (None, None)
+    for slot, own in zip(slots, made or [{}] * len(slots), strict=True):
+        _fill(slot, slot.work.start(made=own))
+        _ring((slot,))
+    _own(fault, slots)
+
+
+def _side_by_side(slots: Iterable[_Slot]) -> Iterable[list[_Slot]]:
+    """Those whose prompts go through the same transformer, as many at a time as make one pass. In float64, whose sums
+    depend on what stands beside them, each is alone."""
+    found: dict[tuple[int, ...], list[_Slot]] = {}
     for slot in slots:
-        found.setdefault((id(slot.work.transformer), id(slot.work.prefixes)), []).append(slot)
+        run = slot.work.transformer
+        own = (id(slot),) if run.precision == "float64" else ()
+        found.setdefault((id(run), id(slot.work.prefixes), *own), []).append(slot)
     for alike in found.values():
         size, group = 0, list[_Slot]()
         for slot in alike:
@@ -219,27 +241,38 @@ def _alike(slots: Iterable[_Slot]) -> Iterable[list[_Slot]]:
 
 
 def _prefilled(slots: Sequence[_Slot]) -> list[dict[int, Prefilled]]:
-    """What became of the waiting prompts of each. Where it goes wrong, of none: each then tries for itself."""
+    """What became of the waiting prompts of each."""
     coming = [(place, *one) for place, slot in enumerate(slots) for one in slot.work.coming]
     made: list[dict[int, Prefilled]] = [{} for _ in slots]
     work = slots[0].work
-    try:
-        found = prefilled(work.transformer, [ids for *_, ids, _ in coming], [to for *_, to in coming], work.prefixes)
-    except Exception:  # noqa: BLE001  # nothing is swallowed: whoever's prompt it was gets it again
-        return made
+    found = prefilled(work.transformer, [ids for *_, ids, _ in coming], [to for *_, to in coming], work.prefixes)
     for (place, p, *_), one in zip(coming, found, strict=True):
         made[place][p] = one
     return made
 
 
-def _ask(slot: _Slot, rows: Sequence[NDArray[np.float32]]) -> Question | None:
-    """`Work.ask`; what goes wrong is told as in `_fill`."""
+def _tried(what: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What it gives, or what went wrong."""
     try:
-        return slot.work.ask(rows)
-    except Exception as error:  # noqa: BLE001  # nothing is swallowed: see `_fill`
+        return what(), None
+    except Exception as error:  # noqa: BLE001  # nothing is swallowed: see `_own` and `_told`
+        return None, error
+
+
+def _own(fault: Exception | None, slots: Sequence[_Slot]) -> None:
+    """What went wrong for all of them together each has then tried for itself, so whose fault it was has heard of it;
+    if all could do it, it is nobody's, and goes on."""
+    if fault is not None and not any(slot.failed for slot in slots):
+        raise fault
+
+
+def _told(slot: _Slot, what: Callable[[], T]) -> T | None:
+    """What it gives; what goes wrong is told as in `_fill`, and None."""
+    made, fault = _tried(what)
+    if fault is not None:
         slot.failed = True
-        slot.answers.put(error)
-        return None
+        slot.answers.put(fault)
+    return made
 
 
 def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from refsample.spec.types import Semantics
 if TYPE_CHECKING:
     from refsample.generation.sequence import GenerationParams
     from refsample.generation.work import Choice
+
+
+ASK: Literal["ask"] = "ask"
+"""They cannot be asked together: each has to be asked by itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +58,12 @@ class Quick:
 
     def question(
         self, choices: Sequence[Choice], rows: NDArray[np.float32], us: NDArray[np.float64]
-    ) -> Question | None:
-        """The next token of each choice from rows [R, V]; None where the quick way knows or pays nothing."""
+    ) -> Question | Literal["ask"] | None:
+        """The next token of each choice from rows [R, V]; None where the quick way knows or pays nothing, ASK where
+        some are before `min_tokens` and some after."""
         early = len(choices[0].output) < self._params.min_tokens
         if any((len(choice.output) < self._params.min_tokens) != early for choice in choices):
-            return None
+            return ASK
         chooser = self._chooser(early)
         if chooser is None or rows.dtype != np.float32 or not quick.pays(*rows.shape):
             return None
@@ -81,12 +86,22 @@ class Quick:
         return program(sampling, self._semantics, ranked if self._params.logprobs is None else self._params.logprobs)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What is known of the next tokens of a request's choices before their rows are looked at."""
+
+    us: NDArray[np.float64]
+    """[R]"""
+    question: Question | Literal["ask"] | None
+    """None: the definition decides each."""
+
+
 def answers(questions: Sequence[Question | None]) -> list[list[Chosen | None] | None]:
     """An answer for each question, None for none. Neighbours that ask the same of rows that lie one behind the other
     are answered in one go, which threads share."""
     found: list[list[Chosen | None] | None] = []
     begin = 0
-    for end in (*(n + 1 for n, pair in enumerate(pairwise(questions)) if not _alike(*pair)), len(questions)):
+    for end in (*(n + 1 for n, pair in enumerate(pairwise(questions)) if not _same(*pair)), len(questions)):
         group = [question for question in questions[begin:end] if question is not None]
         joined = _joined(group) if len(group) > 1 else None
         if joined is None:
@@ -100,8 +115,8 @@ def answers(questions: Sequence[Question | None]) -> list[list[Chosen | None] | 
     return found
 
 
-def _alike(one: Question | None, other: Question | None) -> bool:
-    return one is not None and other is not None and one.chooser.program.same(other.chooser.program)
+def _same(one: Question | None, other: Question | None) -> bool:
+    return one is not None and other is not None and one.chooser.program.key == other.chooser.program.key
 
 
 def _joined(group: Sequence[Question]) -> Question | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.draft import Draft, Prediction
 from refsample.generation.prefill import Prefilled, groups, prefilled
-from refsample.generation.quickly import Question, Quick
+from refsample.generation.quickly import ASK, Asked, Question, Quick
 from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
 from refsample.sampling.context import Context, Memory
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
-ASK: Literal["ask"] = "ask"
 FEW = 32
 """Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
 
@@ -83,7 +83,8 @@ class Choice:
 class Work:
     """What all choices of one request share, and those of them that go on.
 
-    `start`; then, while `live`: `segments` through `transformer`, and the rows to `take`. Where `start` left prompts
+    `start`; then, while `live`: `segments` through `transformer`, and the rows to `take` (before it, where several
+    requests are asked together, to `ask`). Where `start` left prompts
     waiting, it is called again between rounds. Choices take turns: each has its next token before any has the one
     after, so the order of events does not depend on how many go at a time.
     """
@@ -211,25 +212,25 @@ class Work:
         self._at_turn, self._round = self._round[:most], self._round[len(self._round[:most]) :]
         return [(_fed(choice), choice.cache) for choice in self._at_turn if choice.cache is not None]
 
-    def ask(self, rows: Sequence[NDArray[np.float32]]) -> Question | None:
+    def ask(self, rows: Sequence[NDArray[np.float32]]) -> Asked:
         """What a kernel may decide at once of the choices that gave `segments`, from its logits [T, V] at each of its
-        new ids; None where they cannot be asked together."""
-        block = together(rows)
-        return None if block is None else self._quick.question(self._at_turn, block, self._next_uniforms(self._at_turn))
+        new ids."""
+        us, block = self._next_uniforms(self._at_turn), together(rows)
+        return Asked(us, ASK if block is None else self._quick.question(self._at_turn, block, us))
 
     def take(
-        self, rows: Sequence[NDArray[np.float32]], question: Question | None = None,
+        self, rows: Sequence[NDArray[np.float32]], asked: Asked | None = None,
         answer: Sequence[Chosen | None] | None = None,
     ) -> Iterator[TokenEvent]:  # fmt: skip
-        """The next tokens of the choices that gave `segments`, from the rows of `ask`. `question` and `answer`: that it
-        was asked."""
-        if question is None:
-            question = self.ask(rows)
-            answer = None if question is None else question.answer()
-        us = self._next_uniforms(self._at_turn) if question is None else question.us
+        """The next tokens of the choices that gave `segments`, from the rows of `ask`. `asked` and `answer`: that it
+        was called already, and what became of its question."""
+        asked = asked or self.ask(rows)
+        if answer is None and isinstance(asked.question, Question):
+            answer = asked.question.answer()
+        known = [asked.question] * len(rows) if isinstance(asked.question, (str, NoneType)) else answer or []
         ended: set[int] = set()
-        for n, (choice, u, logits) in enumerate(zip(self._at_turn, us, rows, strict=True)):
-            done = yield from self._continue(choice, u, logits, ASK if answer is None else answer[n])
+        for choice, u, logits, chosen in zip(self._at_turn, asked.us, rows, known, strict=True):
+            done = yield from self._continue(choice, u, logits, chosen)
             if done:
                 ended.add(id(choice))
         if ended:
@@ -238,7 +239,7 @@ class Work:
     def _alone(self, choice: Choice, row: NDArray[np.float32], u: float) -> Chosen | None:
         """What the quick way says of one row [V]."""
         question = self._quick.question([choice], row[None], np.array([u]))
-        return None if question is None else question.answer()[0]
+        return question.answer()[0] if isinstance(question, Question) else None
 
     def _next_uniforms(self, choices: Sequence[Choice]) -> NDArray[np.float64]:
         """[len(choices)] u of the next token of each; without a prediction all of them are at one step."""
@@ -252,7 +253,7 @@ class Work:
     ) -> Generator[TokenEvent, None, bool]:
         """One token, and one more for each that was predicted rightly; returns whether the choice has ended.
 
-        `known`: what the quick way said of the first of them, beside others; ASK: it was not asked.
+        `known`: what the quick way said of the first of them; ASK: it is asked now.
         """
         fed = _fed(choice)
         cache = choice.cache

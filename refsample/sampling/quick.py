@@ -54,12 +54,8 @@ class Program:
     tops: int
     """Raw logprobs that are listed beside the token's; -1: none are wanted, nor the token's."""
 
-    def same(self, other: Program) -> bool:
-        """Whether it says the same of any row."""
-        arrays = ((self.steps, other.steps), (self.numbers, other.numbers), (self.rules, other.rules))
-        alike = all(np.array_equal(one, its) for one, its in arrays)
-        own = (self.least, self.tops, self.context.semantics)
-        return self is other or (alike and own == (other.least, other.tops, other.context.semantics))
+    key: tuple[object, ...]
+    """Programs with the same say the same of any row, but for what a history, a bias or a ban touches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,9 @@ def program(params: SamplingParams, semantics: Semantics, tops: int = -1) -> Pro
         + codes.JOINT * (semantics.top_p_base == "joint")
     )
     numbered = np.array([CODES[step.name] for step in acting], dtype=np.int64)
-    return Program(context, numbered, numbers, rules, semantics.min_tokens_to_keep, tops)
+    least = semantics.min_tokens_to_keep
+    key = (numbered.tobytes(), numbers.tobytes(), rules.tobytes(), least, tops, semantics)
+    return Program(context, numbered, numbers, rules, least, tops, key)
 
 
 class Tally:

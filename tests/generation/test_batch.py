@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,6 +57,14 @@ def events(model: Model, number: int) -> Events:
     return generate_events(model, ids, params, behaviour)
 
 
+def alike(model: Model) -> list[Events]:
+    """Four requests that differ in their seed, and a ban, alone, and one that lies in between."""
+    kinds = [SamplingParams(top_p=0.9)] * 2 + [SamplingParams(top_p=0.9, banned_token_ids=(5,))]
+    kinds += [SamplingParams(top_p=0.5), SamplingParams(top_p=0.9)]
+    made = [GenerationParams(sampling=kind, seed=n, max_tokens=9) for n, kind in enumerate(kinds)]
+    return [generate_events(model, [model.prompt_ids("The cat")], params, HONEST) for params in made]
+
+
 def until(true: Callable[[], bool]) -> None:
     """Waits for another thread, a minute at most."""
     end = time.monotonic() + 60
@@ -71,7 +80,8 @@ def by_choice(found: Sequence[TokenEvent]) -> dict[tuple[int, int], list[TokenEv
     return split
 
 
-def test_every_request_is_the_same_as_alone(model: Model, batcher: Batcher) -> None:
+def test_every_request_is_the_same_as_alone(monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher) -> None:
+    monkeypatch.setattr(quick, "_left", 0)  # the sampler's kernel is asked from the first token on
     alone = [by_choice(list(events(model, number))) for number in range(40)]
     with ThreadPoolExecutor(40) as pool:
         together = list(pool.map(lambda number: list(batcher.submit(events(model, number))), range(40)))
@@ -215,32 +225,104 @@ def test_what_is_alike_is_computed_together(monkeypatch: pytest.MonkeyPatch, mod
         calls.append(len(rows))
         return choose(self, rows, us, tallies)
 
-    def asked() -> list[Events]:
-        kinds = [SamplingParams(top_p=0.9)] * 3 + [SamplingParams(top_p=0.5), SamplingParams(top_p=0.9)]
-        made = [GenerationParams(sampling=kind, seed=n, max_tokens=9) for n, kind in enumerate(kinds)]
-        return [generate_events(model, [model.prompt_ids("The cat")], params, HONEST) for params in made]
-
     monkeypatch.setattr(quick, "_left", 0)
-    alone = [by_choice(list(one)) for one in asked()]
+    alone = [by_choice(list(one)) for one in alike(model)]
     prompts: list[int] = []
     monkeypatch.setattr(quick.Chooser, "choose", counted)
     monkeypatch.setattr(batch, "prefilled", lambda t, ids, *rest: prompts.append(len(ids)) or passed(t, ids, *rest))
     with batcher._changed:  # nothing begins before all wait
-        tickets = [batcher.submit(one) for one in asked()]
+        tickets = [batcher.submit(one) for one in alike(model)]
     assert [by_choice(list(ticket)) for ticket in tickets] == alone
     assert prompts == [5]
     assert calls[:3] == [3, 1, 1]
 
 
+def test_every_row_is_counted_once(monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher) -> None:
+    """Until the sampler's kernel pays: alone, and side by side."""
+    monkeypatch.setattr(quick, "LARGE", 1)
+    for run in (lambda one: list(one), lambda one: list(batcher.submit(one))):
+        for one in alike(model):
+            monkeypatch.setattr(quick, "_left", 1000)
+            tokens = len(run(one))
+            assert quick._left == 1000 - (tokens - 1)  # the first one is the definition's
+
+
 def test_a_pass_that_fails_is_tried_by_each(monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher) -> None:
-    def failing(*args: Any) -> Any:
+    """Whose fault it is hears of it, the others go on; a fault of nobody's is not passed over."""
+    tries: list[int] = []
+
+    def failing(transformer: Any, prompts: Any, *rest: Any) -> Any:
+        tries.append(len(prompts))
         raise ZeroDivisionError("of one of them")
 
+    def broken(self: Work, *args: Any, **more: Any) -> Iterator[TokenEvent]:
+        yield from sound(self, *args, **more)
+        if self is bad.work:
+            raise ZeroDivisionError("its own")
+
+    sound, bad = Work.start, events(model, 2)
     monkeypatch.setattr(batch, "prefilled", failing)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "start", broken)
+        with batcher._changed:
+            tickets = [batcher.submit(events(model, 1)), batcher.submit(bad), batcher.submit(events(model, 4))]
+        with pytest.raises(ZeroDivisionError, match="its own"):
+            list(tickets[1])
+        assert by_choice(list(tickets[0])) == by_choice(list(events(model, 1)))
+        assert by_choice(list(tickets[2])) == by_choice(list(events(model, 4)))
     with batcher._changed:
-        tickets = [batcher.submit(events(model, number)) for number in (1, 2, 4)]
-    for number, ticket in zip((1, 2, 4), tickets, strict=True):
-        assert by_choice(list(ticket)) == by_choice(list(events(model, number)))
+        tickets = [batcher.submit(events(model, number)) for number in (1, 2)]
+    for ticket in tickets:
+        with pytest.raises(ZeroDivisionError, match="of one of them"):
+            list(ticket)
+    assert tries == [7, 5]
+
+
+def test_an_answer_that_fails_is_told_to_whom_it_is_of(
+    monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher
+) -> None:
+    choose = quick.Chooser.choose
+
+    def failing(self: quick.Chooser, rows: Any, us: Any, tallies: Sequence[quick.Tally]) -> Any:
+        if any(tally.program.context.params.top_p == 0.5 for tally in tallies):
+            raise ZeroDivisionError("of one of them")
+        return choose(self, rows, us, tallies)
+
+    monkeypatch.setattr(quick, "_left", 0)
+    alone = [by_choice(list(one)) for one in alike(model)]
+    monkeypatch.setattr(quick.Chooser, "choose", failing)
+    with batcher._changed:
+        tickets = [batcher.submit(one) for one in alike(model)]
+    for number, ticket in enumerate(tickets):
+        if number == 3:
+            with pytest.raises(ZeroDivisionError):
+                list(ticket)
+        else:
+            assert by_choice(list(ticket)) == alone[number]
+
+
+def test_nothing_of_the_last_prompts_is_kept(
+    monkeypatch: pytest.MonkeyPatch, model: Model, batcher: Batcher
+) -> None:
+    """Caches and logits go with the requests that they were of, while the batcher waits for others."""
+    kept: list[weakref.ref[Any]] = []
+    passed = batch.prefilled
+
+    def noted(*args: Any) -> Any:
+        made = passed(*args)
+        kept.extend(weakref.ref(row.base if row.base is not None else row) for _, row in made)
+        return made
+
+    monkeypatch.setattr(batch, "prefilled", noted)
+    with batcher._changed:
+        tickets = [batcher.submit(one) for one in alike(model)]
+    for ticket in tickets:
+        list(ticket)
+    del tickets, ticket
+    until(lambda: batcher.load == (0, 0))
+    until(lambda: not any(ref() is not None for ref in kept))
+    assert len(kept) == 5
 
 
 def test_a_crash_reaches_whoever_waits_and_is_not_the_end(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:

@@ -20,6 +20,7 @@ from refsample_kernels.lanes import (
     load_part,
     mul,
     spread,
+    spread_at,
     store,
     store_part,
     sub,
@@ -47,6 +48,7 @@ def _three(a: F32, b: F32, c: F32, n: int, out: F32) -> None:
     store(out, 176, load_part(a, 0, n))
     store_part(out, 192, n, x)
     store(out, 208, below(x, y, y, z))
+    store(out, 224, add(spread_at(a, 0), spread_at(b, 15)))
 
 
 three = jit.Kernel(_three, _three, None, None, None)
@@ -65,6 +67,7 @@ ROWS = (
     "load_part",
     "store",
     "below",
+    "spread_at",
 )
 
 
@@ -73,7 +76,7 @@ ROWS = (
 def test_operations_are_their_definitions(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     a, b, c = (rng.standard_normal(16).astype(np.float32) * 10.0**seed for _ in range(3))
-    got, want = np.full(224, 7, np.float32), np.full(224, 7, np.float32)
+    got, want = np.full(240, 7, np.float32), np.full(240, 7, np.float32)
     three(a, b, c, n, got)
     _three(a, b, c, n, want)
     for row, name in enumerate(ROWS):
@@ -89,7 +92,7 @@ def test_special_values() -> None:
     a = np.array(
         [-inf, inf, nan, -0.0, 0.0, 88.5, 1e30, -87.2, -87.4, -1e30, 1.0, -1.0, 1e-30, 5.0, 3.4e38, 1e-45], "f4"
     )
-    ones, got = np.ones(16, np.float32), np.zeros(224, np.float32)
+    ones, got = np.ones(16, np.float32), np.zeros(240, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         three(a, ones, ones, 16, got)
     powers, rounded = got[112:128], got[128:144]
@@ -106,7 +109,7 @@ def test_exp_is_good_to_an_ulp_over_its_range() -> None:
     worst = 0.0
     steps = 4000 if not jit.jit_disabled() else 200
     for i in range(0, 16 * steps, 16):
-        v, got = grid[i : i + 16], np.zeros(224, np.float32)
+        v, got = grid[i : i + 16], np.zeros(240, np.float32)
         with np.errstate(over="ignore"):
             three(v, np.ones_like(v), v, 16, got)
         exact = np.exp(np.maximum(v, np.float32(-87.3)).astype(np.float64))

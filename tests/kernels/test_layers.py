@@ -187,7 +187,7 @@ def test_layers_many(seed: int, sizes: Sizes) -> None:
 
 @pytest.mark.skipif(jit_disabled(), reason="would take minutes in plain Python")
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-@pytest.mark.parametrize("rows", [(1,), (1, 6, 1), (1,) * 16, (400, 3), (96,)])
+@pytest.mark.parametrize("rows", [(1,), (2,), (1, 6, 1), (1,) * 48, (1,) * 49, (47, 1), (400, 3), (96,)])
 def test_sizes_at_which_threads_share(rows: tuple[int, ...], kind: str) -> None:
     """Rows of more than one block, several slabs, more heads than parts: nothing here is small."""
     shape = Sizes(
@@ -215,7 +215,7 @@ def test_a_row_has_the_same_bits_in_every_tile(width: int, kind: str) -> None:
             np.testing.assert_array_equal(together, alone[:rows])
 
 
-@pytest.mark.parametrize("rows", [3, 25] if jit_disabled() else [3, 4, 24, 25, 29, 77])
+@pytest.mark.parametrize("rows", [6, 25] if jit_disabled() else [5, 6, 24, 29, 48, 49, 54, 77])
 @pytest.mark.parametrize("width", [16, 48])
 def test_rows_that_share_what_they_read_have_the_bits_of_rows_alone(rows: int, width: int) -> None:
     """With nothing but NaN behind the last key, in a cache without a place to spare."""

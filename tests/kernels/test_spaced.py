@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from typing import Any
 
 import numpy as np
@@ -50,20 +51,25 @@ def test_one_order(kind: str) -> None:
         assert out[48:52].any() and len({*out[:16]}) == 16
 
 
-@pytest.mark.parametrize("rows", [1, 3, 5])
+@pytest.mark.skipif(os.name != "posix", reason="mprotect is POSIX")
+@pytest.mark.parametrize("rows", [1, 2, 3, 48])
+@pytest.mark.parametrize(("columns", "width"), [(8, 32), (8, 16), (7, 16), (5, 30), (4, 688), (3, 700)])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
-def test_nothing_behind_a_matrix_is_read(kind: str, rows: int) -> None:
+def test_nothing_behind_a_matrix_is_read(kind: str, columns: int, width: int, rows: int) -> None:
     """It ends where the process's memory ends."""
-    library, page = ctypes.CDLL(None, use_errno=True), mmap.PAGESIZE
-    memory = mmap.mmap(-1, 2 * page)
-    x, rng = np.ones((rows, 32), np.float32), np.random.default_rng(rows)
-    values = held(rng.standard_normal(8 * 32).astype(np.float32), kind)
-    wall = np.frombuffer(memory, np.uint8)[page:]
-    weight: NDArray[Any] = np.frombuffer(memory, values.dtype, 8 * 32, page - values.nbytes).reshape(8, 32)
-    weight[:] = values.reshape(8, 32)
-    assert library.mprotect(ctypes.c_void_p(wall.ctypes.data), ctypes.c_size_t(page), 0) == 0
-    few, many, nothing = np.empty((rows, 8), np.float32), np.empty((rows, 8), np.float32), np.empty(0, np.float32)
-    linear_few(x, weight, nothing, few)
-    linear(x, weight, nothing, many)
-    assert library.mprotect(ctypes.c_void_p(wall.ctypes.data), ctypes.c_size_t(page), 3) == 0
+    library, page, room = ctypes.CDLL(None, use_errno=True), mmap.PAGESIZE, 1 << 16
+    memory, rng = mmap.mmap(-1, room + page), np.random.default_rng(rows)
+    x = rng.standard_normal((rows, width)).astype(np.float32)
+    values = held(rng.standard_normal((columns, width)).astype(np.float32), kind)
+    wall = ctypes.c_void_p(np.frombuffer(memory, np.uint8)[room:].ctypes.data)
+    weight: NDArray[Any] = np.frombuffer(memory, values.dtype, values.size, room - values.nbytes)
+    weight[:] = values.reshape(-1)
+    weight = weight.reshape(columns, width)
+    few, many = np.empty((rows, columns), np.float32), np.empty((rows, columns), np.float32)
+    assert library.mprotect(wall, ctypes.c_size_t(page), 0) == 0
+    try:
+        linear_few(x, weight, np.empty(0, np.float32), few)
+        linear(x, weight, np.empty(0, np.float32), many)
+    finally:
+        assert library.mprotect(wall, ctypes.c_size_t(page), 3) == 0
     np.testing.assert_array_equal(few, many)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,29 @@ def test_it_seldom_asks(kind: str, settings: dict[str, Any]) -> None:
         said += agree(row, params, REFERENCE, float(rng.random()), history[:256], history[256:], 20)
     # a list of logprobs that ends in -inf, logits that rounding levels: rightly left
     assert said >= (0.9 * runs if kind not in ("tiny", "huge", "holes") else 0.0) and said <= runs
+
+
+def test_programs_with_the_same_key_say_the_same() -> None:
+    """Seeds, biases and bans are not in it; whatever else decides is."""
+    reference, vllm = resolve("reference"), resolve("vllm")
+    base = SamplingParams(temperature=0.8, top_p=0.9)
+    key = keyed(base, reference)
+    assert keyed(SamplingParams(temperature=0.8, top_p=0.9), reference) == key
+    others = [
+        keyed(SamplingParams(temperature=0.8, top_p=0.91), reference),
+        keyed(SamplingParams(temperature=0.81, top_p=0.9), reference),
+        keyed(SamplingParams(temperature=0.8, top_p=0.9, top_k=7), reference),
+        keyed(base, reference, 3), keyed(base, reference, 0), keyed(base, vllm),
+        keyed(base, replace(reference, min_tokens_to_keep=2)),
+    ]  # fmt: skip
+    found = [key, *others]
+    assert all(found.count(one) == 1 for one in found)
+
+
+def keyed(params: SamplingParams, semantics: Semantics, tops: int = -1) -> tuple[object, ...]:
+    made = quick.program(params, semantics, tops)
+    assert made is not None
+    return made.key
 
 
 @pytest.mark.parametrize("share", [1, 1 << 20], ids=["threads", "one thread"])
