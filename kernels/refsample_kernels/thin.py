@@ -20,6 +20,8 @@ from refsample_kernels.tiles import ACROSS, HIGH, whole
 Floats = NDArray[Any]
 FEW = 48
 """Of more rows it pays to lay out the matrix too."""
+LONG = 8192
+"""Bytes of a row that processors fetch ahead well enough by themselves."""
 PORTION = 32768
 """Bytes of a matrix that a thread takes at a time, about."""
 
@@ -90,14 +92,14 @@ def _across(
 ) -> None:
     """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the last again):
     while one sum waits for its last product the others go on. The next four are asked of memory meanwhile, in the order
-    in which they lie."""
+    in which they lie, unless rows are long."""
     a = b = c = d = spread(np.float32(0))
     f, g, h = j + min(1, rows - 1) * width, j + min(2, rows - 1) * width, j + (rows - 1) * width
-    ahead = j + ACROSS * width
+    ahead, hop = j + ACROSS * width, 16 * ACROSS if width * w.itemsize <= LONG else 0
     for k in range(0, width - 15, 16):
         for line in range(0, 16 * ACROSS, line_of(w)):
             prefetch(w, ahead + line)
-        ahead += 16 * ACROSS
+        ahead += hop
         v = load(laid, i)
         a, b = fma(load_from(w, j + k), v, a), fma(load_from(w, f + k), v, b)
         c, d = fma(load_from(w, g + k), v, c), fma(load_from(w, h + k), v, d)
