@@ -65,21 +65,19 @@ def thin(
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
     wide, several = whole(width, 16), in_tiles(rows) > 0
-    sums, edge = np.empty(sums_of(rows, width, w.itemsize), np.float32), np.empty(ACROSS, np.float32)
+    sums = np.empty(sums_of(rows, width, w.itemsize), np.float32)
     for first in range(left, right, SHELF):
         last = min(right, first + SHELF)
         fours = last - (last - first) % ACROSS
         if several:
             shelf(laid, rows, wide, w, first, fours, width, out, columns, sums)
-        elif rows:
-            for m in range(first, fours, ACROSS):
-                _across(laid, 0, 16, w, m * width, width, ACROSS, out, m, sums)
-        if fours < last:
+        for left_over in range(fours if several else first, last, ACROSS):  # the one call of `_across`: it is inlined
+            found = min(ACROSS, last - left_over)
             for n in range(rows):
                 i, step = n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH if several else 16
-                _across(laid, i, step, w, fours * width, width, last - fours, edge, 0, sums)
-                for m in range(fours, last):
-                    out[n * columns + m] = edge[m - fours]
+                _across(laid, i, step, w, left_over * width, width, found, sums)
+                for m in range(found):
+                    out[n * columns + left_over + m] = sums[16 * ACROSS + m]
     if bias.shape[0]:
         for n in range(rows):
             for m in range(left, right):
@@ -87,12 +85,10 @@ def thin(
 
 
 @helper
-def _across(
-    laid: Floats, i: int, step: int, w: NDArray[Any], j: int, width: int, rows: int, out: Floats, o: int, sums: Floats
-) -> None:
+def _across(laid: Floats, i: int, step: int, w: NDArray[Any], j: int, width: int, rows: int, sums: Floats) -> None:
     """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the last again):
     while one sum waits for its last product the others go on. The next four are asked of memory meanwhile, in the order
-    in which they lie, unless rows are long."""
+    in which they lie, unless rows are long. Four totals come behind the sums."""
     a = b = c = d = spread(np.float32(0))
     f, g, h = j + min(1, rows - 1) * width, j + min(2, rows - 1) * width, j + (rows - 1) * width
     ahead, hop = j + ACROSS * width, 16 * ACROSS if width * w.itemsize <= LONG else 0
@@ -104,20 +100,20 @@ def _across(
         a, b = fma(load_from(w, j + k), v, a), fma(load_from(w, f + k), v, b)
         c, d = fma(load_from(w, g + k), v, c), fma(load_from(w, h + k), v, d)
         i += step
-    rest = width % 16
-    if rest:
-        k = width - rest
-        v = load(laid, i)
-        a, b = fma(_part(w, j + k, rest), v, a), fma(_part(w, f + k, rest), v, b)
-        c, d = fma(_part(w, g + k, rest), v, c), fma(_part(w, h + k, rest), v, d)
     store(sums, 0, a)
     store(sums, 16, b)
     store(sums, 32, c)
     store(sums, 48, d)
-    four_totals_from(sums, 0, out, o, w)
+    if width % 16:
+        for s, start in ((0, j), (16, f), (32, g), (48, h)):
+            _last(laid, i, w, start, width, sums, s)
+    four_totals_from(sums, 0, sums, 16 * ACROSS, w)
 
 
 @helper
-def _part(w: NDArray[Any], j: int, rest: int) -> Any:
-    """The last elements of a row, and zeros."""
-    return in_order(load_part(w, j, rest), w)
+def _last(laid: Floats, i: int, w: NDArray[Any], j: int, width: int, sums: Floats, s: int) -> None:
+    """What is left of a row behind its whole sixteens, onto its sums; it is seldom needed, and apart from `_across`, so
+    that that is inlined."""
+    rest = width % 16
+    v = in_order(load_part(w, j + width - rest, rest), w)
+    store(sums, s, fma(v, load(laid, i), load(sums, s)))
