@@ -267,7 +267,8 @@ def _own(fault: Exception | None, slots: Sequence[_Slot]) -> None:
 
 
 def _told(slot: _Slot, what: Callable[[], T]) -> T | None:
-    """What it gives; what goes wrong is told as in `_fill`, and None."""
+    """What it gives; what goes wrong in one request, a fault of ours as well, is told to that one alone, whose thread
+    raises it again."""
     made, fault = _tried(what)
     if fault is not None:
         slot.failed = True
@@ -276,15 +277,15 @@ def _told(slot: _Slot, what: Callable[[], T]) -> T | None:
 
 
 def _fill(slot: _Slot, events: Iterator[TokenEvent]) -> None:
-    """Hand events on; what goes wrong in one request, a fault of ours as well, is told to that one alone."""
-    try:
+    """Hand events on."""
+
+    def put() -> None:
         for event in events:
             if slot.cancelled:
                 return
             slot.answers.put(event)
-    except Exception as error:  # noqa: BLE001  # nothing is swallowed: the request's own thread raises it again
-        slot.failed = True
-        slot.answers.put(error)
+
+    _told(slot, put)
 
 
 def _ring(slots: Iterable[_Slot]) -> None:

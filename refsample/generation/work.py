@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -84,9 +83,9 @@ class Work:
     """What all choices of one request share, and those of them that go on.
 
     `start`; then, while `live`: `segments` through `transformer`, and the rows to `take` (before it, where several
-    requests are asked together, to `ask`). Where `start` left prompts
-    waiting, it is called again between rounds. Choices take turns: each has its next token before any has the one
-    after, so the order of events does not depend on how many go at a time.
+    requests are asked together, to `ask`). Where `start` left prompts waiting, it is called again between rounds.
+    Choices take turns: each has its next token before any has the one after, so the order of events does not depend on
+    how many go at a time.
     """
 
     __slots__ = (
@@ -225,9 +224,11 @@ class Work:
         """The next tokens of the choices that gave `segments`, from the rows of `ask`. `asked` and `answer`: that it
         was called already, and what became of its question."""
         asked = asked or self.ask(rows)
-        if answer is None and isinstance(asked.question, Question):
-            answer = asked.question.answer()
-        known = [asked.question] * len(rows) if isinstance(asked.question, (str, NoneType)) else answer or []
+        known: Sequence[Chosen | Literal["ask"] | None]
+        if isinstance(asked.question, Question):
+            known = asked.question.answer() if answer is None else answer
+        else:
+            known = [asked.question] * len(rows)
         ended: set[int] = set()
         for choice, u, logits, chosen in zip(self._at_turn, asked.us, rows, known, strict=True):
             done = yield from self._continue(choice, u, logits, chosen)
