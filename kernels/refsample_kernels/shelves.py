@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
-from refsample_kernels.lanes import load_part, store
-from refsample_kernels.spaced import four_totals_from, in_order, line_of, strip_apart, strip_from
+from refsample_kernels.lanes import fma, load, load_part, spread, store
+from refsample_kernels.spaced import four_totals_from, in_order, line_of, load_from, strip_apart, strip_from
 from refsample_kernels.strips import prefetch, strip_fma, strip_load, strip_store, strip_width, strip_zero
 from refsample_kernels.tiles import ACROSS, HIGH, TILE, put_sums, sums_at, whole
 
@@ -56,12 +57,14 @@ def shelf(
                 if part == 0 and apart < strip_width() and j + 3 * width + count >= w.size:  # see `strip_from`
                     steps, part = steps - 1, 16
                 ahead += n // HIGH * hop * steps * (16 // strip_width())
-                for lane in range(0, 16, strip_width()):
+                if rows - n == 1:
+                    _one_row(laid, i, w, j, width, steps, sums, s, begin == 0, ahead, 16 // strip_width() * hop)
+                for lane in range(0, 16 if rows - n > 1 else 0, strip_width()):
                     at = j + lane // strip_width() * apart
                     _strip(laid, i + lane, w, at, width, steps, sums, s + lane, begin == 0, ahead, hop)
                     ahead += hop * steps
                 if part > 0:
-                    _rest(laid, i + 16 * HIGH * steps, w, j + 16 * steps, width, part, sums, s)
+                    _rest(laid, i + 16 * HIGH * steps, min(HIGH, rows - n), w, j + 16 * steps, width, part, sums, s)
                 if begin + count == width:
                     for row in range(min(HIGH, rows - n)):
                         four_totals_from(sums, s + 16 * ACROSS * row, out, (n + row) * columns + m, w)
@@ -100,12 +103,37 @@ def _strip(
 
 
 @helper
-def _rest(laid: Floats, i: int, w: NDArray[Any], j: int, width: int, part: int, sums: Floats, s: int) -> None:
+def _one_row(
+    laid: Floats, i: int, w: NDArray[Any], j: int, width: int, steps: int, sums: Floats, s: int, fresh: bool,
+    ahead: int, hop: int,
+) -> None:  # fmt: skip
+    """`_strip` of the first of three rows alone, all its lanes at once."""
+    a = b = c = d = spread(np.float32(0))
+    if not fresh:
+        a, b, c, d = load(sums, s), load(sums, s + 16), load(sums, s + 32), load(sums, s + 48)
+    for k in range(j, j + steps * 16, 16):
+        for line in range(0, 16 * ACROSS, line_of(w)):
+            prefetch(w, ahead + line)
+        ahead += hop
+        v = load(laid, i)
+        a, b = fma(load_from(w, k), v, a), fma(load_from(w, k + width), v, b)
+        c, d = fma(load_from(w, k + 2 * width), v, c), fma(load_from(w, k + 3 * width), v, d)
+        i += 16 * HIGH
+    store(sums, s, a)
+    store(sums, s + 16, b)
+    store(sums, s + 32, c)
+    store(sums, s + 48, d)
+
+
+@helper
+def _rest(
+    laid: Floats, i: int, rows: int, w: NDArray[Any], j: int, width: int, part: int, sums: Floats, s: int
+) -> None:
     """The first `part` of one more sixteen, nothing beyond them read; it lies at the end of `sums` meanwhile."""
     taken = sums.size - 16
     for column in range(ACROSS):
         store(sums, taken, in_order(load_part(w, j + column * width, part), w))
-        for row in range(HIGH):
+        for row in range(rows):
             o = s + 16 * (ACROSS * row + column)
             for lane in range(0, 16, strip_width()):
                 a, v = strip_load(laid, i + 16 * row + lane), strip_load(sums, taken + lane)

@@ -20,9 +20,9 @@ from refsample_kernels.tiles import ACROSS, HIGH, whole
 Floats = NDArray[Any]
 FEW = 48
 """Of more rows it pays to lay out the matrix too."""
-LONG = 8192
-"""Bytes of a row that processors fetch ahead well enough by themselves."""
-PORTION = 32768
+LINES = 16
+"""So far ahead memory is asked for, in its lines of 64 bytes."""
+PORTION = 65536
 """Bytes of a matrix that a thread takes at a time, about."""
 
 
@@ -64,20 +64,15 @@ def thin(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
-    wide, several = whole(width, 16), in_tiles(rows) > 0
     sums = np.empty(sums_of(rows, width, w.itemsize), np.float32)
-    for first in range(left, right, SHELF):
-        last = min(right, first + SHELF)
-        fours = last - (last - first) % ACROSS
-        if several:
-            shelf(laid, rows, wide, w, first, fours, width, out, columns, sums)
-        for left_over in range(fours if several else first, last, ACROSS):  # the one call of `_across`: it is inlined
-            found = min(ACROSS, last - left_over)
-            for n in range(rows):
-                i, step = n // HIGH * HIGH * wide + n % HIGH * 16, 16 * HIGH if several else 16
-                _across(laid, i, step, w, left_over * width, width, found, sums)
-                for m in range(found):
-                    out[n * columns + left_over + m] = sums[16 * ACROSS + m]
+    last = right - (right - left) % (ACROSS if rows > 1 else 2 * ACROSS)
+    if rows > 1:
+        for first in range(left, last, SHELF):
+            shelf(laid, rows, whole(width, 16), w, first, min(last, first + SHELF), width, out, columns, sums)
+    elif rows == 1:
+        _streams(laid, w, left, last, width, out, sums)
+    for m in range(last, right, ACROSS):
+        _left_over(laid, rows, w, m, min(ACROSS, right - m), width, out, columns, sums)
     if bias.shape[0]:
         for n in range(rows):
             for m in range(left, right):
@@ -85,35 +80,56 @@ def thin(
 
 
 @helper
-def _across(laid: Floats, i: int, step: int, w: NDArray[Any], j: int, width: int, rows: int, sums: Floats) -> None:
-    """A row whose sixteens lie `step` apart times four rows of w, of which `rows` are there (else the last again):
-    while one sum waits for its last product the others go on. The next four are asked of memory meanwhile, in the order
-    in which they lie, unless rows are long. Four totals come behind the sums."""
-    a = b = c = d = spread(np.float32(0))
-    f, g, h = j + min(1, rows - 1) * width, j + min(2, rows - 1) * width, j + (rows - 1) * width
-    ahead, hop = j + ACROSS * width, 16 * ACROSS if width * w.itemsize <= LONG else 0
-    for k in range(0, width - 15, 16):
-        for line in range(0, 16 * ACROSS, line_of(w)):
-            prefetch(w, ahead + line)
-        ahead += hop
-        v = load(laid, i)
-        a, b = fma(load_from(w, j + k), v, a), fma(load_from(w, f + k), v, b)
-        c, d = fma(load_from(w, g + k), v, c), fma(load_from(w, h + k), v, d)
-        i += step
-    store(sums, 0, a)
-    store(sums, 16, b)
-    store(sums, 32, c)
-    store(sums, 48, d)
-    if width % 16:
-        for s, start in ((0, j), (16, f), (32, g), (48, h)):
-            _last(laid, i, w, start, width, sums, s)
-    four_totals_from(sums, 0, sums, 16 * ACROSS, w)
+def _streams(laid: Floats, w: NDArray[Any], left: int, right: int, width: int, out: Floats, sums: Floats) -> None:
+    """One row times the rows left..right-1 of w, a multiple of eight: both halves side by side, each read from its
+    beginning to its end. Memory sends two such streams sooner than rows that take turns, and while one sum waits for
+    its last product the other goes on. The end of a half asks for the beginning of the next, behind the other."""
+    half, ahead = (right - left) // 2, LINES * line_of(w)
+    for m in range(left, left + half, ACROSS):
+        for n in range(ACROSS):
+            j, k = (m + n) * width, 0
+            f = j + half * width
+            near = width if m + n + 1 < left + half else max(0, width - ahead)
+            a = b = spread(np.float32(0))
+            for end, far in ((near, ahead), (width, ahead + half * width)):
+                while k + 16 <= end:
+                    prefetch(w, j + k + far)
+                    prefetch(w, f + k + far)
+                    v = load(laid, k)
+                    a, b = fma(load_from(w, j + k), v, a), fma(load_from(w, f + k), v, b)
+                    k += 16
+            store(sums, 16 * n, a)
+            store(sums, 16 * (ACROSS + n), b)
+            if width % 16:
+                _last(laid, k, w, j, width, sums, 16 * n)
+                _last(laid, k, w, f, width, sums, 16 * (ACROSS + n))
+        four_totals_from(sums, 0, out, m, w)
+        four_totals_from(sums, 16 * ACROSS, out, m + half, w)
+
+
+@helper
+def _left_over(
+    laid: Floats, rows: int, w: NDArray[Any], m: int, found: int, width: int, out: Floats, columns: int, sums: Floats
+) -> None:
+    """The rows of `lay` times the `found` rows of w from m on, at most four."""
+    wide, step = whole(width, 16), 16 * HIGH if rows > 1 else 16
+    for n in range(rows):
+        for column in range(found):
+            a, i, j = spread(np.float32(0)), n // HIGH * HIGH * wide + n % HIGH * 16, (m + column) * width
+            for k in range(0, width - 15, 16):
+                a = fma(load_from(w, j + k), load(laid, i), a)
+                i += step
+            store(sums, 16 * column, a)
+            if width % 16:
+                _last(laid, i, w, j, width, sums, 16 * column)
+        four_totals_from(sums, 0, sums, 16 * ACROSS, w)
+        for column in range(found):
+            out[n * columns + m + column] = sums[16 * ACROSS + column]
 
 
 @helper
 def _last(laid: Floats, i: int, w: NDArray[Any], j: int, width: int, sums: Floats, s: int) -> None:
-    """What is left of a row behind its whole sixteens, onto its sums; it is seldom needed, and apart from `_across`, so
-    that that is inlined."""
+    """What is left of a row behind its whole sixteens, onto its sums."""
     rest = width % 16
     v = in_order(load_part(w, j + width - rest, rest), w)
     store(sums, s, fma(v, load(laid, i), load(sums, s)))
