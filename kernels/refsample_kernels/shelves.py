@@ -18,7 +18,7 @@ from refsample_kernels.strips import prefetch, strip_fma, strip_load, strip_stor
 from refsample_kernels.tiles import ACROSS, HIGH, TILE, put_sums, sums_at, whole
 
 Floats = NDArray[Any]
-SHELF = 16
+SHELF = 8
 """Rows of the matrix that are read together."""
 STRETCH = 1280
 """Bytes of such a row that are read together, about."""
