@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.inverse import LARGEST, UNDECIDED, Cut, is_kept, kept_lanes, kept_mass, low_of, ties_end
+from refsample_kernels.inverse import LARGEST, UNDECIDED, Cut, is_kept, kept_lanes, low_of, ties_end
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import store
 from refsample_kernels.program import DOUBT, GT, SURE, TIES, TOP_K, TOP_P, doubt_of, keeps
@@ -62,12 +62,14 @@ def deep_cut(
     """The cut of top_k or top_p among what `cut` has left, and whether it is sure."""
     size = lanes.size
     peak, counting, gt = top / warm, step == TOP_K, (rules[TOP_P] & GT) > 0
-    total = 1.0 if counting else kept_mass(lanes, 0, lanes.size, names, changed, warm, peak, cut)
-    goal, slack = numbers[step] * total, -0.5 if counting else doubt_of(size) * total
     least, most, above = -np.inf, np.inf, 0.0
     low, high = 0.0, DEEPEST
-    for _ in range(16):
+    total = goal = slack = 0.0
+    for turn in range(16):
         _sort_in(lanes, names, changed, warm, peak, cut, (least, most), (low, high), counting, room)
+        if turn == 0:  # all that is kept lies in some bucket
+            total = 1.0 if counting else _sum_of(room)
+            goal, slack = numbers[step] * total, -0.5 if counting else doubt_of(size) * total
         bucket = 0
         while bucket < BUCKETS and above + room[4 * bucket] <= goal - slack:
             above += room[4 * bucket]
@@ -99,6 +101,14 @@ def deep_cut(
         if not 1e-290 < high - low < 1e290:  # different logits that T has made equal, or a quotient that is no number
             break
     return cut, False
+
+
+@helper
+def _sum_of(room: Floats) -> float:
+    total = 0.0
+    for i in range(0, ROOM, 4):
+        total += room[i]
+    return total
 
 
 @helper

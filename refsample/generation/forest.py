@@ -65,7 +65,8 @@ class Stem:
 
 
 def planted(paths: Sequence[Path], least: int = LEAST) -> list[list[Stem]]:
-    """The stems of all paths by level: each after the one that it goes on from. What is shared has `least` ids."""
+    """The stems of all paths by level: each after the one that it goes on from. What is shared has `least` ids, or is
+    the whole rest of some."""
     order = sorted(range(len(paths)), key=lambda p: paths[p].ids)
     levels: list[list[Stem]] = []
     above: list[tuple[Stem | None, int, list[int]]] = [(None, 0, order)]
@@ -88,12 +89,9 @@ def planted(paths: Sequence[Path], least: int = LEAST) -> list[list[Stem]]:
 
 
 def _alike(paths: Sequence[Path], members: list[int], depth: int, least: int) -> Iterator[list[int]]:
-    """Members in sorted order, those together whose next `least` ids are equal."""
-    for key, found in groupby(members, key=lambda p: paths[p].ids[depth : depth + least]):
-        if len(key) == least:
-            yield list(found)
-        else:
-            yield from ([p] for p in found)
+    """Members in sorted order, those together whose next `least` ids are equal, or all of fewer that are left."""
+    for _, found in groupby(members, key=lambda p: p if least == NEVER else paths[p].ids[depth : depth + least]):
+        yield list(found)
 
 
 def _stem(paths: Sequence[Path], group: list[int], depth: int, parent: Stem | None) -> Stem:

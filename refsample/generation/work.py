@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from refsample.model.cache import Cache
     from refsample.model.transformer import Transformer
 
+Decided = tuple[int, TokenLogprobs | None, float | None]
+"""A token, its logprobs and its raw logprob, where they are wanted."""
 FEW = 32
 """Up to so many uniform numbers are computed one by one, which is quicker; they are the same numbers."""
 
@@ -179,30 +181,37 @@ class Work:
 
     def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
         """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""
-        state = None if self._constraint is None else self._constraint.start()
-        law = self._law(logits, self._prompts[p], (), state, None)
-        ids = draws(law.probs, self._uniforms(range(self.params.n), 0)).tolist()  # [n]
-        facts = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}
-        raw = self._raw(law, set(ids))
-        stops = replace(self._stops, limit=self._limits[p])
-        for index, token_id in enumerate(ids):
-            detokenizer = Detokenizer(
-                self._model.tokenizer, skip_special=self.params.skip_special, continued=True
-            )
-            own = None if state is None else state.fork()
-            choice = Choice(
-                p, index, self._prompts[p], stops.limit, Follower(stops, detokenizer),
-                Draft(self._prediction), own, [],
-            )  # fmt: skip
-            self._drafts.append(choice.draft)
-            event = choice.take(token_id, facts[token_id], self._ends(choice, token_id), raw.get(token_id))
-            choice.memory = law.memory_after(token_id)
+        begun = [self._begun(p, index) for index in range(self.params.n)]
+        us = self._uniforms(range(self.params.n), 0)
+        if len(begun) > 1:
+            drawn = self._drawn(begun, logits, us)
+        else:
+            drawn = [self._decided(begun[0], logits, float(us[0]), self._alone(begun[0], logits, float(us[0])))]
+        for choice, (token_id, logprobs, raw) in zip(begun, drawn, strict=True):
+            event = choice.take(token_id, logprobs, self._ends(choice, token_id), raw)
             if event.finish_reason is None:
                 choice.cache = cache  # of the prompt alone; forked once it is known who goes on
                 self.live.append(choice)
             yield event
         for choice in [choice for choice in self.live if choice.prompt_index == p][1:]:
             choice.cache = cache.fork()
+
+    def _begun(self, p: int, index: int) -> Choice:
+        """A choice without a token."""
+        detokenizer = Detokenizer(self._model.tokenizer, skip_special=self.params.skip_special, continued=True)
+        follower = Follower(replace(self._stops, limit=self._limits[p]), detokenizer)
+        self._drafts.append(draft := Draft(self._prediction))
+        state = None if self._constraint is None else self._constraint.start()
+        return Choice(p, index, self._prompts[p], self._limits[p], follower, draft, state, [])
+
+    def _drawn(self, begun: Sequence[Choice], logits: NDArray[np.float32], us: NDArray[np.float64]) -> list[Decided]:
+        """Step 0 of each, from one law."""
+        law = self._law(logits, begun[0].prompt, (), begun[0].state, None)
+        ids = draws(law.probs, us).tolist()  # [n]
+        facts, raw = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}, self._raw(law, set(ids))
+        for choice, token_id in zip(begun, ids, strict=True):
+            choice.memory = law.memory_after(token_id)
+        return [(token_id, facts[token_id], raw.get(token_id)) for token_id in ids]
 
     def segments(self, most: int | None = None) -> list[tuple[Sequence[int], Cache]]:
         """New ids and cache of every live choice, or of at most so many whose turn it is: its last token, and what is
@@ -252,10 +261,8 @@ class Work:
     def _continue(
         self, choice: Choice, u: float, logits: NDArray[np.float32], known: Chosen | Literal["ask"] | None
     ) -> Generator[TokenEvent, None, bool]:
-        """One token, and one more for each that was predicted rightly; returns whether the choice has ended.
-
-        `known`: what the quick way said of the first of them; ASK: it is asked now.
-        """
+        """One token, and one more for each that was predicted rightly; returns whether the choice has ended. `known`:
+        what the quick way said of the first of them; ASK: it is asked now."""
         fed = _fed(choice)
         cache = choice.cache
         assert cache is not None
@@ -264,14 +271,7 @@ class Work:
             if place:
                 u = float(self._uniforms([choice.index], len(choice.output))[0])
             chosen = self._alone(choice, row, u) if place or known == ASK else known
-            if isinstance(chosen, Chosen):
-                token_id, raw = chosen.token_id, chosen.raw if self.params.ranked else None
-                logprobs = None if self.params.logprobs is None else chosen.logprobs
-            else:
-                law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
-                token_id = draw(law.probs, u)
-                choice.memory = law.memory_after(token_id)
-                logprobs, raw = self._logprobs(law, token_id), self._raw(law, {token_id}).get(token_id)
+            token_id, logprobs, raw = self._decided(choice, row, u, chosen)
             event = choice.take(token_id, logprobs, self._ends(choice, token_id), raw)
             yield event
             if event.finish_reason is not None:
@@ -280,6 +280,16 @@ class Work:
                 cache.truncate(before + place + 1)
                 break
         return False
+
+    def _decided(self, choice: Choice, row: NDArray[np.float32], u: float, chosen: Chosen | None) -> Decided:
+        """The next token from one row [V]; `chosen`: what the quick way says of it."""
+        if chosen is not None:
+            logprobs = None if self.params.logprobs is None else chosen.logprobs
+            return chosen.token_id, logprobs, chosen.raw if self.params.ranked else None
+        law = self._law(row, choice.prompt, choice.output, choice.state, choice.memory)
+        token_id = draw(law.probs, u)
+        choice.memory = law.memory_after(token_id)
+        return token_id, self._logprobs(law, token_id), self._raw(law, {token_id}).get(token_id)
 
     def _ends(self, choice: Choice, token_id: int) -> bool:
         """Take the token into the grammar; True where nothing may follow it and no end id can say so."""

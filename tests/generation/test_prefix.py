@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import refsample
 from refsample.errors import ParameterError
+from refsample.generation.forest import NEVER, planted
 from refsample.generation.forest import Path as Known
-from refsample.generation.forest import planted
 from refsample.generation.model import Model
 from refsample.generation.prefix import LEAST, ROOM, PrefixCache
 from refsample_kernels.jit import jit_disabled
@@ -80,11 +80,20 @@ def test_a_forest_holds_every_path_once(prompts: list[tuple[int, ...]]) -> None:
     built: list[tuple[int, ...]] = [()] * len(prompts)
     for level in levels:
         for stem in level:
-            assert stem.ids and (len(stem.members) == 1 or len(stem.ids) >= LEAST)
+            whole = all(len(prompts[p]) == stem.stop for p in stem.members)  # the same to their end
+            assert stem.ids and (len(stem.members) == 1 or len(stem.ids) >= LEAST or whole)
             for p in stem.members:
                 assert len(built[p]) == stem.start
                 built[p] += stem.ids
     assert built == prompts
+
+
+def test_short_prompts_that_are_equal_stand_once() -> None:
+    equal = [Known(ids, len(ids) - 1) for ids in ((5, 6), (5, 6), (5, 6, 7), (5, 6))]
+    (level,) = planted(equal)
+    assert sorted(stem.members for stem in level) == [(0, 1, 3), (2,)]
+    (level,) = planted(equal, NEVER)
+    assert sorted(stem.members for stem in level) == [(0,), (1,), (2,), (3,)]
 
 
 @pytest.mark.slow
