@@ -53,7 +53,7 @@ def test_one_order(kind: str) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="mprotect is POSIX")
 @pytest.mark.parametrize("rows", [1, 2, 3, 48])
-@pytest.mark.parametrize(("columns", "width"), [(8, 32), (8, 16), (7, 16), (5, 30), (4, 688), (3, 700)])
+@pytest.mark.parametrize(("columns", "width"), [(8, 32), (8, 16), (7, 16), (5, 30), (4, 688), (3, 700), (8, 1100)])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
 def test_nothing_behind_a_matrix_is_read(kind: str, columns: int, width: int, rows: int) -> None:
     """It ends where the process's memory ends."""
