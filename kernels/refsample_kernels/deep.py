@@ -64,10 +64,10 @@ def deep_cut(
     peak, counting, gt = top / warm, step == TOP_K, (rules[TOP_P] & GT) > 0
     least, most, above = -np.inf, np.inf, 0.0
     low, high = 0.0, DEEPEST
-    total = goal = slack = 0.0
+    total = goal = slack = 0.0  # known after the first turn, which sorts all that is kept: no pass of its own
     for turn in range(16):
         _sort_in(lanes, names, changed, warm, peak, cut, (least, most), (low, high), counting, room)
-        if turn == 0:  # all that is kept lies in some bucket
+        if turn == 0:
             total = 1.0 if counting else _sum_of(room)
             goal, slack = numbers[step] * total, -0.5 if counting else doubt_of(size) * total
         bucket = 0

@@ -19,7 +19,7 @@ from refsample_kernels.tiles import ACROSS, HIGH, TILE, put_sums, sums_at, whole
 
 Floats = NDArray[Any]
 SHELF = 8
-"""Rows of the matrix that are read together."""
+"""Rows of the matrix that are read together: a multiple of twice ACROSS, which `thin` wants of one row's portions."""
 STRETCH = 1280
 """Bytes of such a row that are read together, about."""
 
@@ -59,6 +59,7 @@ def shelf(
                 ahead += n // HIGH * hop * steps * (16 // strip_width())
                 if rows - n == 1:
                     _one_row(laid, i, w, j, width, steps, sums, s, begin == 0, ahead, 16 // strip_width() * hop)
+                # the call of `_strip` stands once, not in an else of its own for each strip: it is inlined
                 for lane in range(0, 16 if rows - n > 1 else 0, strip_width()):
                     at = j + lane // strip_width() * apart
                     _strip(laid, i + lane, w, at, width, steps, sums, s + lane, begin == 0, ahead, hop)

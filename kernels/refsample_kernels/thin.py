@@ -83,7 +83,7 @@ def thin(
 def _streams(laid: Floats, w: NDArray[Any], left: int, right: int, width: int, out: Floats, sums: Floats) -> None:
     """One row times the rows left..right-1 of w, a multiple of eight: both halves side by side, each read from its
     beginning to its end. Memory sends two such streams sooner than rows that take turns, and while one sum waits for
-    its last product the other goes on. The end of a half asks for the beginning of the next, behind the other."""
+    its last product the other goes on. Where a half ends it asks for what comes behind the other, which is next."""
     half, ahead = (right - left) // 2, LINES * line_of(w)
     for m in range(left, left + half, ACROSS):
         for n in range(ACROSS):
@@ -111,8 +111,11 @@ def _streams(laid: Floats, w: NDArray[Any], left: int, right: int, width: int, o
 def _left_over(
     laid: Floats, rows: int, w: NDArray[Any], m: int, found: int, width: int, out: Floats, columns: int, sums: Floats
 ) -> None:
-    """The rows of `lay` times the `found` rows of w from m on, at most four."""
+    """The rows of `lay` times the `found` rows of w from m on, at most four. It is seldom needed, so it is short rather
+    than quick."""
     wide, step = whole(width, 16), 16 * HIGH if rows > 1 else 16
+    for column in range(ACROSS):  # four are folded, however many there are
+        store(sums, 16 * column, spread(np.float32(0)))
     for n in range(rows):
         for column in range(found):
             a, i, j = spread(np.float32(0)), n // HIGH * HIGH * wide + n % HIGH * 16, (m + column) * width

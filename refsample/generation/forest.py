@@ -90,7 +90,10 @@ def planted(paths: Sequence[Path], least: int = LEAST) -> list[list[Stem]]:
 
 def _alike(paths: Sequence[Path], members: list[int], depth: int, least: int) -> Iterator[list[int]]:
     """Members in sorted order, those together whose next `least` ids are equal, or all of fewer that are left."""
-    for _, found in groupby(members, key=lambda p: p if least == NEVER else paths[p].ids[depth : depth + least]):
+    if least == NEVER:  # where bits depend on what else goes through, equal prompts go through each for itself
+        yield from ([p] for p in members)
+        return
+    for _, found in groupby(members, key=lambda p: paths[p].ids[depth : depth + least]):
         yield list(found)
 
 

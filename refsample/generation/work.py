@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample.errors import ParameterError
 from refsample.generation import constrain
 from refsample.generation.behaviour import Behaviour
 from refsample.generation.draft import Draft, Prediction
@@ -25,7 +24,7 @@ from refsample.generation.sequence import GenerationParams, TokenEvent
 from refsample.generation.stop import Follower, StopRule
 from refsample.sampling.context import Context, Memory
 from refsample.sampling.logprobs import TokenLogprobs, token_logprobs
-from refsample.sampling.params import SamplingParams
+from refsample.sampling.params import check_left
 from refsample.sampling.pipeline import Distribution, decide, draw, draws
 from refsample.sampling.quick import Chosen, Tally, together
 from refsample.sampling.rng import stream_choice, uniform, uniforms
@@ -138,9 +137,9 @@ class Work:
         for sampling in (self.sampling, self.early):
             plan(Context(sampling, self.semantics, own=self.params.steps))
         size = self._model.config.vocab_size
-        _check_left(self.sampling, size)
+        check_left(self.sampling, size)
         if self.params.min_tokens:
-            _check_left(self.early, size, ("min_tokens", self.params.min_tokens))
+            check_left(self.early, size, ("min_tokens", self.params.min_tokens))
 
     @property
     def choices(self) -> int:
@@ -180,13 +179,15 @@ class Work:
                 yield from self._first(p, *one)
 
     def _first(self, p: int, cache: Cache, logits: NDArray[np.float32]) -> Iterator[TokenEvent]:
-        """Step 0 of all choices of one prompt: one law, n draws. Those that go on share out the prompt's cache."""
+        """Step 0 of all choices of one prompt: of several one law and n draws, of one as any other step. Those that go
+        on share out the prompt's cache."""
         begun = [self._begun(p, index) for index in range(self.params.n)]
         us = self._uniforms(range(self.params.n), 0)
         if len(begun) > 1:
             drawn = self._drawn(begun, logits, us)
         else:
-            drawn = [self._decided(begun[0], logits, float(us[0]), self._alone(begun[0], logits, float(us[0])))]
+            u = float(us[0])
+            drawn = [self._decided(begun[0], logits, u, self._alone(begun[0], logits, u))]
         for choice, (token_id, logprobs, raw) in zip(begun, drawn, strict=True):
             event = choice.take(token_id, logprobs, self._ends(choice, token_id), raw)
             if event.finish_reason is None:
@@ -197,16 +198,19 @@ class Work:
             choice.cache = cache.fork()
 
     def _begun(self, p: int, index: int) -> Choice:
-        """A choice without a token."""
+        """A choice without a token. The first has the grammar's state; the others' are its forks, see `_drawn`."""
         detokenizer = Detokenizer(self._model.tokenizer, skip_special=self.params.skip_special, continued=True)
         follower = Follower(replace(self._stops, limit=self._limits[p]), detokenizer)
         self._drafts.append(draft := Draft(self._prediction))
-        state = None if self._constraint is None else self._constraint.start()
+        state = None if self._constraint is None or index else self._constraint.start()
         return Choice(p, index, self._prompts[p], self._limits[p], follower, draft, state, [])
 
     def _drawn(self, begun: Sequence[Choice], logits: NDArray[np.float32], us: NDArray[np.float64]) -> list[Decided]:
         """Step 0 of each, from one law."""
-        law = self._law(logits, begun[0].prompt, (), begun[0].state, None)
+        state = begun[0].state
+        law = self._law(logits, begun[0].prompt, (), state, None)
+        for choice in begun[1:]:
+            choice.state = None if state is None else state.fork()  # with what the grammar allows, which is known now
         ids = draws(law.probs, us).tolist()  # [n]
         facts, raw = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}, self._raw(law, set(ids))
         for choice, token_id in zip(begun, ids, strict=True):
@@ -338,12 +342,3 @@ class Work:
 
 def _fed(choice: Choice) -> tuple[int, ...]:
     return (choice.output[-1], *choice.draft.ahead(choice.limit - len(choice.output) - 1))
-
-
-def _check_left(sampling: SamplingParams, size: int, cause: tuple[str, object] | None = None) -> None:
-    """The ids that are allowed are not all banned; `cause`: the parameter that bans them."""
-    allowed, banned = sampling.allowed_token_ids, frozenset(sampling.banned_token_ids)
-    if len(banned) >= size if allowed is None else banned.issuperset(allowed):
-        own = ("banned_token_ids", sampling.banned_token_ids)
-        name, value = cause or (own if allowed is None else ("allowed_token_ids", allowed))
-        raise ParameterError(name, value, "leaves no token that could be drawn")

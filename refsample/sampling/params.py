@@ -217,3 +217,13 @@ def _bias(values: object) -> Mapping[int, float]:
             raise ParameterError(f"logit_bias[{token}]", value, "must be a number below infinity")
         checked[token] = number
     return MappingProxyType(dict(sorted(checked.items())))
+
+
+def check_left(sampling: SamplingParams, size: int, cause: tuple[str, object] | None = None) -> None:
+    """ParameterError where the ids that are allowed, of a vocabulary of so many, are all banned; `cause`: the parameter
+    that bans them, and its value."""
+    allowed, banned = sampling.allowed_token_ids, frozenset(sampling.banned_token_ids)
+    if len(banned) >= size if allowed is None else banned.issuperset(allowed):
+        own = ("banned_token_ids", sampling.banned_token_ids)
+        name, value = cause or (own if allowed is None else ("allowed_token_ids", allowed))
+        raise ParameterError(name, value, "leaves no token that could be drawn")

@@ -16,7 +16,7 @@ import refsample
 from refsample.errors import ParameterError
 from refsample.generation.batch import Batcher
 from refsample.generation.behaviour import Behaviour
-from refsample.generation.constrain import Grammar
+from refsample.generation.constrain import Grammar, State
 from refsample.generation.decode import Events, generate_events
 from refsample.generation.model import Model
 from refsample.generation.sequence import GenerationParams
@@ -98,6 +98,14 @@ def test_choices_are_those_they_are_alone(model: Model) -> None:
     guess = (*one.token_ids[:9], 5, *one.token_ids[9:])
     guessed = model.generate("One day", prediction=guess, **asked)
     assert (guessed.token_ids, guessed.text) == (one.token_ids, one.text)
+
+
+def test_what_a_grammar_allows_at_first_is_asked_once(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
+    asked: list[State] = []
+    compute = State._compute
+    monkeypatch.setattr(State, "_compute", lambda self: asked.append(self) or compute(self))
+    model.generate("One day", grammar=JSON, n=5, max_tokens=1, seed=7)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("engine", ["reference", "vllm", "llamacpp"])

@@ -17,6 +17,7 @@ from refsample.errors import ParameterError
 from refsample.generation.forest import NEVER, planted
 from refsample.generation.forest import Path as Known
 from refsample.generation.model import Model
+from refsample.generation.prefill import prefilled
 from refsample.generation.prefix import LEAST, ROOM, PrefixCache
 from refsample_kernels.jit import jit_disabled
 from tests.adapters import write_lora
@@ -94,6 +95,20 @@ def test_short_prompts_that_are_equal_stand_once() -> None:
     assert sorted(stem.members for stem in level) == [(0, 1, 3), (2,)]
     (level,) = planted(equal, NEVER)
     assert sorted(stem.members for stem in level) == [(0,), (1,), (2,), (3,)]
+
+
+def test_equal_prompts_go_their_own_ways() -> None:
+    """Of whatever length, whatever follows them."""
+    run, limits = small().transformer, [1, 300, 40]
+    for ids in ((7, 3, 9), tuple(range(20))):
+        made = prefilled(run, [ids] * 3, limits, PrefixCache(0))
+        ((own, want),) = prefilled(run, [ids], [300], PrefixCache(0))
+        after = run.forward([(range(100, 200), own)], rows="all")[0]
+        for (held, logits), begin in zip(made, (150, 120, 180), strict=True):
+            np.testing.assert_array_equal(logits, want)
+            run.forward([(range(100, begin), held)])
+            got = run.forward([(range(begin, 200), held)], rows="all")[0]
+            np.testing.assert_array_equal(got, after[begin - 100 :])
 
 
 @pytest.mark.slow

@@ -41,13 +41,14 @@ def model(kept: bool = False) -> Model:
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> list[Transcript]:
-    """Beginnings that are shared, in the prompt or beyond it; prompts of every length; whole texts."""
+    """Beginnings that are shared, in the prompt or beyond it; prompts of every length; whole texts; the same ones."""
     stems = [np.random.default_rng(n).integers(0, 268, LONGEST).tolist() for n in range(2)]
-    made = []
+    made: list[Transcript] = []
     for _ in range(draw(st.integers(2, MOST))):
         head = stems[draw(st.integers(0, 1))][: draw(st.sampled_from([0, 1, 7, 17, 18, 40]))]
         rest = draw(st.lists(st.integers(0, 267), min_size=2, max_size=20))
-        ids = (*head, *rest)
+        again = made and draw(st.integers(0, 3)) == 0
+        ids = draw(st.sampled_from(made)).ids if again else (*head, *rest)
         made.append(Transcript(ids, draw(st.integers(1, len(ids) - 1))))
     return made
 
