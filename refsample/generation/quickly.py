@@ -65,7 +65,8 @@ class Quick:
         if any((len(choice.output) < self._params.min_tokens) != early for choice in choices):
             return ASK
         chooser = self._chooser(early)
-        if chooser is None or rows.dtype != np.float32 or not quick.pays(*rows.shape):
+        more = len(rows) if choices[0].output else 0  # first tokens do not count: short answers never wait
+        if chooser is None or rows.dtype != np.float32 or not quick.pays(more, rows.shape[1]):
             return None
         tallies = []
         for choice in choices:
