@@ -298,10 +298,10 @@ def main() -> None:
     asked = arguments()
     with room(asked.work) as work:
         report = run(asked, work)
+    if asked.out:  # before anything else can fail
+        asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     table = import_module("bench.table")
     print(table.runtime(report))
-    if asked.out:
-        asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     wrong = [
         f"{name}: {row['part']} of {row['engine']} differs: {row}"
         for name, one in report["shapes"].items() for row in one["checks"] if not row["equal"]

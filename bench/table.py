@@ -98,11 +98,12 @@ def runtime(report: Mapping[str, Any]) -> str:
             found += [title, "", *table, ""]
     apart = [row for one in shapes.values() for row in one["checks"]]
     if apart:
-        worst = max(row["rms"] for row in apart if row["kind"] == "f32")
+        exact = [row["rms"] for row in apart if row["kind"] == "f32"]  # none where float32 does not fit the machine
+        worst = f"float32 engines {max(exact):.0e} apart, " if exact else ""
         widest = max(row["rms"] for row in apart)
         found.append(
-            f"Logits were compared first, {len(apart)} times: float32 engines {worst:.0e} of their standard deviation "
-            f"apart (root mean square), engines that round to 16 bits inside {widest:.0e} at most."
+            f"Logits were compared first, {len(apart)} times: {worst}engines that round to 16 bits inside "
+            f"{widest:.0e} at most (root mean squares of differences, in standard deviations of the logits)."
         )
     return "\n".join(found).rstrip()
 
