@@ -110,3 +110,7 @@ def test_the_page_shows_the_newest_results() -> None:
     for path in (table.HERE / "results").glob("runtime.json"):
         report = json.loads(path.read_text(encoding="utf-8"))
         assert all(row["equal"] for one in report["shapes"].values() for row in one["checks"])
+        exact = {name: one for name, one in report["shapes"].items() if any(r["kind"] == "f32" for r in one["checks"])}
+        half = {name: one for name, one in report["shapes"].items() if name not in exact}
+        assert "float32 engines" in table.runtime({**report, "shapes": exact})
+        assert half and "float32 engines" not in table.runtime({**report, "shapes": half})  # D does not fit in float32
