@@ -105,6 +105,7 @@ def deep_cut(
 
 @helper
 def _sum_of(room: Floats) -> float:
+    """Mass of all buckets."""
     total = 0.0
     for i in range(0, ROOM, 4):
         total += room[i]

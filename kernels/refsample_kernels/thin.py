@@ -45,13 +45,19 @@ def room_of(rows: int, width: int) -> int:
 
 
 @helper
+def _begin_of(n: int, wide: int) -> int:
+    """Where row n begins among rows of `wide` that are laid out."""
+    return n // HIGH * HIGH * wide + n % HIGH * 16
+
+
+@helper
 def lay(x: Floats, rows: int, width: int, w: NDArray[Any], laid: Floats) -> None:
     """x [rows, width] in the order of w's sixteens: where there are several, three rows take turns. Zeros beyond a row,
     and for the rows that its tile lacks."""
     wide, padded = whole(width, 16), in_tiles(rows)
     step = 16 * HIGH if padded else 16
     for n in range(max(rows, padded)):
-        o, size = n // HIGH * HIGH * wide + n % HIGH * 16, width if n < rows else 0
+        o, size = _begin_of(n, wide), width if n < rows else 0
         for k in range(0, wide, 16):
             v = load(x, n * width + k) if k + 16 <= size else load_part(x, n * width + k, size - k)
             store(laid, o + k // 16 * step, in_order(v, w))
@@ -118,7 +124,7 @@ def _left_over(
         store(sums, 16 * column, spread(np.float32(0)))
     for n in range(rows):
         for column in range(found):
-            a, i, j = spread(np.float32(0)), n // HIGH * HIGH * wide + n % HIGH * 16, (m + column) * width
+            a, i, j = spread(np.float32(0)), _begin_of(n, wide), (m + column) * width
             for k in range(0, width - 15, 16):
                 a = fma(load_from(w, j + k), load(laid, i), a)
                 i += step

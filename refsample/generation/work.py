@@ -209,8 +209,9 @@ class Work:
         """Step 0 of each, from one law."""
         state = begun[0].state
         law = self._law(logits, begun[0].prompt, (), state, None)
-        for choice in begun[1:]:
-            choice.state = None if state is None else state.fork()  # with what the grammar allows, which is known now
+        if state is not None:
+            for choice in begun[1:]:
+                choice.state = state.fork()  # with what the grammar allows, which is known now
         ids = draws(law.probs, us).tolist()  # [n]
         facts, raw = {token_id: self._logprobs(law, token_id) for token_id in set(ids)}, self._raw(law, set(ids))
         for choice, token_id in zip(begun, ids, strict=True):
