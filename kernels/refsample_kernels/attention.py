@@ -24,6 +24,7 @@ from refsample_kernels.lanes import (
     store_part,
     to_bf16,
 )
+from refsample_kernels.memory import unlocked
 from refsample_kernels.team import Team, finish, join, next_turn
 
 Floats = NDArray[Any]
@@ -66,7 +67,7 @@ def attention(
     """See `define_attention`; S a multiple of 16. Whatever lies beyond the last row's key is read but never used."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
-    flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
+    flat_q, flat_k, flat_v, flat_out = unlocked(q), unlocked(keys), unlocked(values), unlocked(out)
     tasks, taken, part = heads * pieces_of(rows, width, start, window), 0, join(team)
     while True:
         turn = next_turn(team, 0, part, tasks)
@@ -145,7 +146,7 @@ def attention_bf16(
     """See `define_attention_bf16`; S a multiple of 16."""
     rows, heads, width = q.shape
     group, room = heads // keys.shape[0], keys.shape[2]
-    flat_q, flat_k, flat_v, flat_out = q.reshape(-1), keys.reshape(-1), values.reshape(-1), out.reshape(-1)
+    flat_q, flat_k, flat_v, flat_out = unlocked(q), unlocked(keys), unlocked(values), unlocked(out)
     tasks, taken, part = rows * heads, 0, join(team)
     while True:
         turn = next_turn(team, 0, part, tasks)
@@ -163,7 +164,7 @@ def attention_bf16(
             store(weights, s, to_bf16(mul(to_bf16(load(weights, s)), spread(np.float32(scale)))))
         if cap > 0:
             cap_bf16(weights, np.float32(cap))
-        mass = spread(softmax(weights, low - head, count - head))
+        mass = spread(softmax(weights, 0, weights.size, low - head, count - head))
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(div(load(weights, s), mass)))
         mix(weights, count - head, flat_v, base + head * width, width, np.float32(1), flat_out, o)

@@ -31,6 +31,7 @@ from refsample_kernels.lanes import (
     to_bf16,
     total,
 )
+from refsample_kernels.memory import keep, unlocked
 
 Floats = NDArray[Any]
 VALUES = 64
@@ -45,12 +46,14 @@ def one_row(
     """One row's query head q[i:i+width] over the first `count` keys of its key/value head, to out[i:i+width]."""
     low = lowest_key(count, window)
     head = low // 16 * 16  # keys are read from this one on
-    weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
+    owner = np.empty((count - head + 15) // 16 * 16, np.float32)
+    weights = unlocked(owner)  # [S - head]
     scores_of(q, i, keys, base + head, width, room, np.float32(scale), weights)
     if cap > 0:
-        cap_scores(weights, np.float32(cap))
-    mass = softmax(weights, low - head, count - head)
+        cap_scores(weights, 0, weights.size, np.float32(cap))
+    mass = softmax(weights, 0, weights.size, low - head, count - head)
     mix(weights, count - head, values, base + head * width, width, mass, out, i)
+    keep(owner)
 
 
 @helper
@@ -62,8 +65,11 @@ def many_rows(
     more than the row before it, without a window; width a multiple of 16. Each row's sums are its own: what they share
     is what is read, one stretch of keys or values after another."""
     rows, size = 6 * sixes, (count + 6 * sixes + 14) // 16 * 16
-    weights, masses = np.empty(rows * size, np.float32), np.empty(rows, np.float32)  # [rows, S], [rows]
-    together = np.empty(16 * width, np.float32)  # [D, 16]: lying apart they would push each other out of the cache
+    weights_room, masses = np.empty(rows * size, np.float32), np.empty(rows, np.float32)
+    together_room, sums_room = np.empty(16 * width, np.float32), np.zeros(rows * 2 * width, np.float32)
+    weights = unlocked(weights_room)  # [rows, S]
+    together = unlocked(together_room)  # [D, 16]: lying apart they would push each other out of the cache
+    sums = unlocked(sums_room)  # [rows, 2, D]: of even and of odd keys
     for s in range(0, size, 16):
         for d in range(width):
             store(together, 16 * d, load(keys, base + d * room + s))
@@ -71,11 +77,10 @@ def many_rows(
             if s < count + n + 5:
                 _six_scores(q, i + n * step, step, together, width, np.float32(scale), weights, n * size + s, size)
     for row in range(rows):
-        part = weights[row * size : row * size + (count + row + 15) // 16 * 16]
+        part = (count + row + 15) // 16 * 16
         if cap > 0:
-            cap_scores(part, np.float32(cap))
-        masses[row] = softmax(part, 0, count + row)
-    sums = np.zeros(rows * 2 * width, np.float32)  # [rows, 2, D]: of even and of odd keys
+            cap_scores(weights, row * size, part, np.float32(cap))
+        masses[row] = softmax(weights, row * size, part, 0, count + row)
     both = count - count % 2  # keys that all rows see, in pairs
     for begin in range(0, both, VALUES):
         keys_now = min(VALUES, both - begin)
@@ -89,6 +94,9 @@ def many_rows(
             even, other = load(sums, 2 * row * width + d), load(sums, (2 * row + 1) * width + d)
             w, o = row * size, i + row * step + d
             _end(weights, w, both, count + row, values, base + d, width, even, other, masses[row], out, o)
+    keep(weights_room)
+    keep(together_room)
+    keep(sums_room)
 
 
 @helper
@@ -153,8 +161,9 @@ def lowest_key(count: int, window: int) -> int:
 
 
 @helper
-def cap_scores(scores: Floats, cap: Any) -> None:
-    for s in range(0, scores.size, 16):
+def cap_scores(scores: Floats, i: int, size: int, cap: Any) -> None:
+    """cap tanh(score / cap) of scores[i:i+size], which is a multiple of 16."""
+    for s in range(i, i + size, 16):
         store(scores, s, mul(tanh(div(load(scores, s), spread(cap))), spread(cap)))
 
 
@@ -185,20 +194,20 @@ def scores_of(q: Floats, i: int, keys: Floats, base: int, width: int, room: int,
 
 
 @helper
-def softmax(scores: Floats, low: int, count: int) -> Any:
-    """Scores become e^(score - largest), zeros below low (in the first block) and from count on, which lies in the
-    last block or at its end; their sum."""
-    lowest, whole = spread(np.float32(-np.inf)), count - count % 16
+def softmax(scores: Floats, i: int, size: int, low: int, count: int) -> Any:
+    """scores[i:i+size] become e^(score - largest), zeros below low (in the first block) and from count on, which lies
+    in the last block or at its end; their sum. The size is a multiple of 16."""
+    lowest, whole, end = spread(np.float32(-np.inf)), i + count - count % 16, i + size
     most = lowest
     if low > 0:
-        store(scores, 0, first(lowest, low, load(scores, 0)))
-    if whole < scores.size:
-        store(scores, whole, first(load(scores, whole), count - whole, lowest))
-    for s in range(0, scores.size, 16):
+        store(scores, i, first(lowest, low, load(scores, i)))
+    if whole < end:
+        store(scores, whole, first(load(scores, whole), i + count - whole, lowest))
+    for s in range(i, end, 16):
         most = larger(load(scores, s), most)
     peak = spread(largest(most))
     sums = spread(np.float32(0))
-    for s in range(0, scores.size, 16):
+    for s in range(i, end, 16):
         v = exp(sub(load(scores, s), peak))
         store(scores, s, v)
         sums = add(sums, v)

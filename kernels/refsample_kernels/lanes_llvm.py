@@ -123,8 +123,9 @@ def intrinsics(numba: Any) -> dict[str, Any]:
     strips = import_module("refsample_kernels.strips_llvm").strip_intrinsics(strip, intrinsic)
     spaced = import_module("refsample_kernels.spaced_llvm").spaced_intrinsics(emit, strip, intrinsic)
     team = import_module("refsample_kernels.team_llvm").team_intrinsics(emit, intrinsic)
+    sums = import_module("refsample_kernels.sums_llvm").sum_intrinsics(emit, strip, intrinsic)
     own = {**memory(emit, intrinsic), **arithmetic(emit, intrinsic), **_folds(emit, intrinsic)}
-    return {**own, **wides, **strips, **spaced, **team}
+    return {**own, **wides, **strips, **spaced, **sums, **team}
 
 
 def memory(e: Emit, intrinsic: Any) -> dict[str, Any]:

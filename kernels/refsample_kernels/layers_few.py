@@ -15,7 +15,7 @@ from refsample_kernels import stack
 from refsample_kernels.heads import one_row
 from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import add, load_part, mul, store_part
-from refsample_kernels.memory import held_at
+from refsample_kernels.memory import held_at, keep, unlocked
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
@@ -53,10 +53,12 @@ def layers_few(
     heads, width, inner = sizes[stack.HEADS], sizes[stack.HEAD_WIDTH], sizes[stack.INNER]
     part, places = join(team), places_of(texts, rows)
     size = rows * heads * width
-    q, mixed, wide = work[:size], work[size : 2 * size], work[2 * size :]  # [N, H, D] twice, [N, F]
-    flat_x, flat_cos, flat_sin = x.reshape(-1), cos.reshape(-1), sin.reshape(-1)
-    normed, laid = np.empty_like(x), np.empty(room_of(rows, max(columns, heads * width, inner)), np.float32)
-    spare = np.empty(rows * max(columns, inner, width), np.float32)
+    held = unlocked(work)
+    q, mixed, wide = held[:size], held[size : 2 * size], held[2 * size :]  # [N, H, D] twice, [N, F]
+    flat_x, flat_cos, flat_sin = unlocked(x), unlocked(cos), unlocked(sin)
+    normed, laid_room = np.empty_like(x), np.empty(room_of(rows, max(columns, heads * width, inner)), np.float32)
+    spare_room = np.empty(rows * max(columns, inner, width), np.float32)
+    laid, spare = unlocked(laid_room), unlocked(spare_room)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
         window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]
@@ -71,6 +73,8 @@ def layers_few(
         _add(mixed, rows, heads * width, sample, out, out_bias, flat_x, columns, laid, spare, team, loop + 2, part)
         _gate(x, at, inner, act, eps, sample, wide, normed, laid, spare, team, loop + 3, part)
         _add(wide, rows, inner, sample, down, down_bias, flat_x, columns, laid, spare, team, loop + 4, part)
+    keep(laid_room)
+    keep(spare_room)
 
 
 @helper
@@ -115,10 +119,12 @@ def _project(
         for n in range(rows):
             angle, slots, position = c + n * half, places[n, stack.SLOTS], places[n, stack.POSITION]
             if matrix == stack.Q:
-                turned(spare, n * width, width, cos, sin, angle, half, q, (n * heads + h) * width, 1)
+                turned(spare, n * width, width, cos, sin, angle, half, q, (n * heads + h) * width)
             elif matrix == stack.K:
                 keys = cached(spare, places, n, stack.KEYS, number, sizes)
-                turned(spare, n * width, width, cos, sin, angle, half, keys, h * width * slots + position, slots)
+                turned(spare, n * width, width, cos, sin, angle, half, spare, n * width)
+                for d in range(width):
+                    keys[(h * width + d) * slots + position] = spare[n * width + d]
             else:
                 values = cached(spare, places, n, stack.VALUES, number, sizes)
                 for d in range(width):

@@ -14,10 +14,11 @@ from refsample_kernels import stack
 from refsample_kernels.attention import piece, pieces_of, task_of
 from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import add, load_part, mul, store_part
-from refsample_kernels.memory import held_at
-from refsample_kernels.norm import rms_norm
+from refsample_kernels.memory import held_at, keep, unlocked
+from refsample_kernels.norm import normed
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
+from refsample_kernels.sums import HIGHEST
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.tiles import PANEL, SLAB, SLABS, pack_rows, packed_rows, product, rows_together, slab_of, whole
 
@@ -62,55 +63,62 @@ def layers_many(
     c = b + rows * heads * width
     d = c + rows * kv_heads * width
     e = d + rows * kv_heads * width
-    packed, q, mixed, k, v, wide = work[:a], work[a:b], work[b:c], work[c:d], work[d:e], work[e:]
-    flat_x, flat_cos, flat_sin = x.reshape(-1), cos.reshape(-1), sin.reshape(-1)
-    spare = np.empty(max(2 * SLABS * SLAB * PANEL, heads * width), np.float32)
+    held = unlocked(work)
+    packed, q, mixed, k, v, wide = held[:a], held[a:b], held[b:c], held[c:d], held[d:e], held[e:]
+    flat_x, flat_cos, flat_sin = unlocked(x), unlocked(cos), unlocked(sin)
+    room = np.empty(2 * SLABS * SLAB * PANEL, np.float32)
+    spare = unlocked(room)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
         window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]
         half = cos.shape[2] if which >= 0 else 0
         angle, scale, act = max(which, 0) * rows * cos.shape[2], scales[number], sizes[stack.ACTIVATION]
         out, out_bias, down, down_bias = at[stack.OUT], at[stack.OUT_BIAS], at[stack.DOWN], at[stack.DOWN_BIAS]
-        _normed(x, at[stack.NORM], eps, high, packed, team, loop, part)
+        _normed(flat_x, rows, columns, at[stack.NORM], eps, high, packed, team, loop, part)
         _projected(packed, rows, columns, at, sizes, sample, q, k, v, team, loop + 1, part)
-        _kept(q, k, v, flat_cos, flat_sin, angle, half, sizes, texts, number, rows, spare, team, loop + 2, part)
+        _kept(q, k, v, flat_cos, flat_sin, angle, half, sizes, texts, number, rows, team, loop + 2, part)
         _attended(q, mixed, window, scale, sizes, texts, number, cap, team, loop + 3, part)
         _packed(mixed, rows, heads * width, high, packed, team, loop + 4, part)
         _added(packed, rows, heads * width, sample, out, out_bias, flat_x, columns, spare, team, loop + 5, part)
-        _normed(x, at[stack.MLP_NORM], eps, high, packed, team, loop + 6, part)
+        _normed(flat_x, rows, columns, at[stack.MLP_NORM], eps, high, packed, team, loop + 6, part)
         _gated(packed, rows, columns, at, inner, act, sample, wide, spare, team, loop + 7, part)
         _packed(wide, rows, inner, high, packed, team, loop + 8, part)
         _added(packed, rows, inner, sample, down, down_bias, flat_x, columns, spare, team, loop + 9, part)
+    keep(room)
 
 
 @helper
-def _normed(x: Floats, norm: int, eps: float, high: int, packed: Floats, team: Team, loop: int, part: int) -> None:
-    """x's norm [N, C], laid out."""
-    rows, width = x.shape
-    row = np.empty((1, width), np.float32)
-    flat, turns, taken = row.reshape(-1), packed_rows(rows), 0
-    weight = held_at(flat, norm, width)
+def _normed(
+    x: Floats, rows: int, width: int, norm: int, eps: float, high: int, packed: Floats, team: Team, loop: int,
+    part: int,
+) -> None:  # fmt: skip  # fmt: skip
+    """The norm of x [rows, width], laid out."""
+    room = np.empty(width, np.float32)
+    row, weight, turns, taken = unlocked(room), held_at(x, norm, width), packed_rows(rows) // HIGHEST, 0
     while True:
         turn = next_turn(team, loop, part, turns)
         if turn < 0:
             break
         taken += 1
-        if turn < rows:
-            rms_norm(x[turn : turn + 1], weight, eps, row)
-        pack_rows(flat, 0, turn, rows, width, high, packed)
+        for n in range(turn * HIGHEST, turn * HIGHEST + HIGHEST):
+            if n < rows:
+                normed(x, n * width, width, weight, eps, row, 0)
+            pack_rows(row, 0, n, rows, width, high, packed)
+    keep(room)
     finish(team, loop, taken, turns)
 
 
 @helper
 def _packed(x: Floats, rows: int, width: int, high: int, packed: Floats, team: Team, loop: int, part: int) -> None:
     """x [rows, width], laid out."""
-    turns, taken = packed_rows(rows), 0
+    turns, taken = packed_rows(rows) // HIGHEST, 0
     while True:
         turn = next_turn(team, loop, part, turns)
         if turn < 0:
             break
         taken += 1
-        pack_rows(x, min(turn, rows - 1) * width, turn, rows, width, high, packed)
+        for n in range(turn * HIGHEST, turn * HIGHEST + HIGHEST):
+            pack_rows(x, min(n, rows - 1) * width, n, rows, width, high, packed)
     finish(team, loop, taken, turns)
 
 
@@ -144,7 +152,7 @@ def _projected(
 @helper
 def _kept(
     q: Floats, k: Floats, v: Floats, cos: Floats, sin: Floats, angle: int, half: int, sizes: Table, texts: Table,
-    number: int, rows: int, spare: Floats, team: Team, loop: int, part: int,
+    number: int, rows: int, team: Team, loop: int, part: int,
 ) -> None:  # fmt: skip  # fmt: skip
     """Queries turned; keys, turned, and values into the caches."""
     heads, kv_heads, width = sizes[stack.HEADS], sizes[stack.KV_HEADS], sizes[stack.HEAD_WIDTH]
@@ -156,19 +164,22 @@ def _kept(
         taken += 1
         for g in range(texts.shape[0]):
             begin, slots = texts[g, stack.FIRST], texts[g, stack.SLOTS]
+            top, bottom = max(begin, turn * BAND), min(begin + texts[g, stack.ROWS], turn * BAND + BAND)
             keys = cached(q, texts, g, stack.KEYS, number, sizes)
             values = cached(q, texts, g, stack.VALUES, number, sizes)
-            for n in range(max(begin, turn * BAND), min(begin + texts[g, stack.ROWS], turn * BAND + BAND)):
-                position, c = texts[g, stack.POSITION] + n - begin, angle + n * half
+            position = texts[g, stack.POSITION] + top - begin
+            for n in range(top, bottom):
                 for h in range(heads):
-                    turned(q, (n * heads + h) * width, width, cos, sin, c, half, spare, h * width, 1)
-                for d in range(heads * width):  # slices cost seconds to compile: numba words their errors
-                    q[n * heads * width + d] = spare[d]
+                    i = (n * heads + h) * width
+                    turned(q, i, width, cos, sin, angle + n * half, half, q, i)
                 for h in range(kv_heads):
-                    i, o = (n * kv_heads + h) * width, h * width * slots
-                    turned(k, i, width, cos, sin, c, half, keys, o + position, slots)
-                    for d in range(width):
-                        values[o + position * width + d] = v[i + d]
+                    i, o = (n * kv_heads + h) * width, (h * slots + position + n - top) * width
+                    turned(k, i, width, cos, sin, angle + n * half, half, k, i)
+                    for d in range(width):  # slices cost seconds to compile: numba words their errors
+                        values[o + d] = v[i + d]
+            for d in range(kv_heads * width):  # one place of the band's keys after another: they share a line
+                for n in range(top, bottom):
+                    keys[d * slots + position + n - top] = k[n * kv_heads * width + d]
     finish(team, loop, taken, turns)
 
 

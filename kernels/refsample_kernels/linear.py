@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from refsample_kernels.jit import kernel
 from refsample_kernels.lanes import widen
 from refsample_kernels.memory import unlocked
+from refsample_kernels.sums import HIGHEST
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.thin import FEW, lay, portion, room_of, thin
 from refsample_kernels.tiles import PANEL, pack_rows, packed_rows, product, rows_together, slab_of, whole
@@ -43,15 +44,16 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Flo
     """
     rows, width = x.shape
     columns = weight.shape[0]
-    flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)
+    flat_x, flat_w, flat_out, packed = unlocked(x), unlocked(weight), unlocked(out), unlocked(work)
     part, high, taken = join(team), slab_of(rows), 0
-    turns = packed_rows(rows)
+    turns = packed_rows(rows) // HIGHEST
     while True:
-        n = next_turn(team, 0, part, turns)
-        if n < 0:
+        turn = next_turn(team, 0, part, turns)
+        if turn < 0:
             break
         taken += 1
-        pack_rows(flat_x, min(n, rows - 1) * width, n, rows, width, high, work)
+        for n in range(turn * HIGHEST, turn * HIGHEST + HIGHEST):
+            pack_rows(flat_x, min(n, rows - 1) * width, n, rows, width, high, packed)
     finish(team, 0, taken, turns)
     panels, step = (columns + PANEL - 1) // PANEL, rows_together(rows, width)
     turns, taken = (rows + step - 1) // step * panels, 0
@@ -62,7 +64,7 @@ def linear(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, work: Flo
         taken += 1
         left = turn % panels * PANEL
         product(
-            work, rows, width, turn // panels * step, flat_w, bias, left, min(columns, left + PANEL), flat_out, 0,
+            packed, rows, width, turn // panels * step, flat_w, bias, left, min(columns, left + PANEL), flat_out, 0,
             columns,
         )  # fmt: skip
     finish(team, 1, taken, turns)
@@ -76,7 +78,7 @@ def define_linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats
 @kernel(define_linear_few, most=_most, loops=1)
 def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team: Team) -> None:
     """See `define_linear_few`; the bits are those of `linear`."""
-    flat_x, flat_w, flat_out = x.reshape(-1), unlocked(weight), out.reshape(-1)
+    flat_x, flat_w, flat_out = unlocked(x), unlocked(weight), unlocked(out)
     rows, width = x.shape
     columns = weight.shape[0]
     stretch = portion(width, weight.itemsize)

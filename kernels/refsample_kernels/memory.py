@@ -22,6 +22,19 @@ def address_of(held: NDArray[Any]) -> int:
 
 
 @operation
+def lead(held: NDArray[np.float32]) -> int:
+    """So many elements lie before the first that begins a line of 64 bytes."""
+    return -address_of(held) % 64 // 4
+
+
+def lined(count: int) -> NDArray[np.float32]:
+    """An array whose first element begins a line: registers as wide as one read it in one go."""
+    held = np.empty(count + 15, np.float32)
+    first = lead(held)
+    return held[first : first + count]
+
+
+@operation
 def held_at(like: NDArray[Any], address: int, count: int) -> NDArray[Any]:
     """The [count] elements there, of the type of `like`."""
     if count == 0:
@@ -32,5 +45,14 @@ def held_at(like: NDArray[Any], address: int, count: int) -> NDArray[Any]:
 
 @operation
 def unlocked(held: NDArray[Any]) -> NDArray[Any]:
-    """The same elements in a row, as an array that may be written to, so that kernels need no version for others."""
+    """The same elements in a row, as an array that may be written to, so that kernels need no version for others.
+
+    Who looks at them is not counted, which numba does wherever an array goes into a helper, and which makes a processor
+    wait for all that it has written: an array that a kernel made itself has to be kept (`keep`) while it is looked at.
+    """
     return held.reshape(-1)
+
+
+@operation
+def keep(held: NDArray[Any]) -> None:
+    """Nothing, but for the array: it lives until here."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsample_kernels.jit import kernel
+from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import add, first, fma, load, load_part, mul, spread, store, store_part, sub, total
 
 Floats = NDArray[Any]
@@ -32,24 +32,29 @@ def rms_norm(x: Floats, weight: Floats, eps: float, out: Floats) -> None:
     """See `define_rms_norm`; the squares are summed in sixteen lanes."""
     rows, width = x.shape
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+    for n in range(rows):
+        normed(flat_x, n * width, width, weight, eps, flat_out, n * width)
+
+
+@helper
+def normed(x: Floats, i: int, width: int, weight: Floats, eps: float, out: Floats, o: int) -> None:
+    """`rms_norm` of the row x[i:i+width], to out[o:o+width]."""
     rest = width % 16
     whole = width - rest
-    for n in range(rows):
-        i = n * width
-        sums = spread(np.float32(0))
-        for c in range(0, whole, 16):
-            v = load(flat_x, i + c)
-            sums = fma(v, v, sums)
-        if rest:
-            v = load_part(flat_x, i + whole, rest)
-            sums = fma(v, v, sums)
-        mean = total(sums) / np.float32(width)
-        scale = spread(np.float32(1) / np.sqrt(np.float32(mean + np.float32(eps))))
-        for c in range(0, whole, 16):
-            store(flat_out, i + c, mul(mul(load(flat_x, i + c), scale), load(weight, c)))
-        if rest:
-            v = mul(mul(load_part(flat_x, i + whole, rest), scale), load_part(weight, whole, rest))
-            store_part(flat_out, i + whole, rest, v)
+    sums = spread(np.float32(0))
+    for c in range(0, whole, 16):
+        v = load(x, i + c)
+        sums = fma(v, v, sums)
+    if rest:
+        v = load_part(x, i + whole, rest)
+        sums = fma(v, v, sums)
+    mean = total(sums) / np.float32(width)
+    scale = spread(np.float32(1) / np.sqrt(np.float32(mean + np.float32(eps))))
+    for c in range(0, whole, 16):
+        store(out, o + c, mul(mul(load(x, i + c), scale), load(weight, c)))
+    if rest:
+        v = mul(mul(load_part(x, i + whole, rest), scale), load_part(weight, whole, rest))
+        store_part(out, o + whole, rest, v)
 
 
 @kernel(define_layer_norm)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper, kernel
+from refsample_kernels.lanes import add, load_part, mul, store_part, sub
 
 Floats = NDArray[Any]
 
@@ -32,17 +33,17 @@ def rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
     half = cos.shape[1]
     for t in range(rows):
         for i in range(t * heads * width, (t + 1) * heads * width, width):
-            turned(flat_x, i, width, flat_cos, flat_sin, t * half, half, flat_out, i, 1)
+            turned(flat_x, i, width, flat_cos, flat_sin, t * half, half, flat_out, i)
 
 
 @helper
-def turned(
-    x: Floats, i: int, width: int, cos: Floats, sin: Floats, c: int, half: int, out: Floats, o: int, step: int
-) -> None:
-    """The head x[i:i+width], turned by the `half` angles from c on, to out[o], out[o + step], ...; arrays are flat."""
-    for d in range(half):
-        low, high = x[i + d], x[i + d + half]
-        out[o + d * step] = low * cos[c + d] - high * sin[c + d]
-        out[o + (d + half) * step] = high * cos[c + d] + low * sin[c + d]
+def turned(x: Floats, i: int, width: int, cos: Floats, sin: Floats, c: int, half: int, out: Floats, o: int) -> None:
+    """The head x[i:i+width], turned by the `half` angles from c on, to out[o:o+width], which may be x[i:i+width]."""
+    for d in range(0, half, 16):
+        n = half - d
+        low, high = load_part(x, i + d, n), load_part(x, i + half + d, n)
+        a, b = load_part(cos, c + d, n), load_part(sin, c + d, n)
+        store_part(out, o + d, n, sub(mul(low, a), mul(high, b)))
+        store_part(out, o + half + d, n, add(mul(high, a), mul(low, b)))
     for d in range(2 * half, width):
-        out[o + d * step] = x[i + d]
+        out[o + d] = x[i + d]

@@ -13,13 +13,10 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
     types, size, half = e.types, e.types.intp, e.ir.VectorType(e.ir.IntType(32), 8)
 
     def spaced(w: Any) -> bool:
-        return bool(w.dtype == types.uint16 and strip.width == 8)
+        return is_spaced(strip, w)
 
     def pairs(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        """Eight times two halves from w[i] on."""
-        raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], half))
-        raw.align = 2
-        return raw
+        return pairs_at(e, c, b, sig, args)
 
     def all_of(value: int) -> Any:
         return e.ir.Constant(half, [value] * 8)
@@ -37,10 +34,7 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def strip_from(context: Any, w: Any, i: Any) -> Any:
-        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            return b.bitcast(b.shl(pairs(c, b, sig, args), all_of(16)), strip.vector)
-
-        return strip.type(w, size), code if spaced(w) else loading(strip, w)
+        return strip.type(w, size), from_matrix(strip, w)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def load_from(context: Any, w: Any, i: Any) -> Any:
@@ -65,6 +59,29 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
     made = {"line_of": line_of, "strip_apart": strip_apart, "strip_from": strip_from, "load_from": load_from}
     return made | {"in_order": in_order, "four_totals_from": four_totals_from}
+
+
+def is_spaced(strip: Emit, w: Any) -> bool:
+    """Whether a sixteen of w is taken as every second element and those in between."""
+    return bool(w.dtype == strip.types.uint16 and strip.width == 8)
+
+
+def pairs_at(e: Emit, c: Any, b: Any, sig: Any, args: Any) -> Any:
+    """Eight times two halves from w[i] on."""
+    half = e.ir.VectorType(e.ir.IntType(32), 8)
+    raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], half))
+    raw.align = 2
+    return raw
+
+
+def from_matrix(strip: Emit, w: Any) -> Any:
+    """Code of `strip_from`."""
+
+    def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        raw = pairs_at(strip, c, b, sig, args)
+        return b.bitcast(b.shl(raw, strip.ir.Constant(raw.type, [16] * 8)), strip.vector)
+
+    return code if is_spaced(strip, w) else loading(strip, w)
 
 
 def _halved(e: Emit, b: Any, x: Any, y: Any) -> list[Any]:

@@ -25,12 +25,6 @@ def strip_width() -> int:
 
 
 @operation
-def strip_zero() -> Strip:
-    """Zeros."""
-    return np.zeros(_PLAIN, np.float32)
-
-
-@operation
 def strip_load(held: NDArray[Any], i: int) -> Strip:
     """Elements from i on, widened exactly."""
     return widen(held[i : i + _PLAIN]).astype(np.float32)
@@ -60,3 +54,8 @@ def strip_fma(a: Strip, b: Strip, c: Strip) -> Strip:
 @operation
 def prefetch(held: NDArray[Any], i: int) -> None:
     """Ask for the memory of element i, which may lie beyond the array."""
+
+
+@operation
+def prefetch_later(held: NDArray[Any], i: int) -> None:
+    """`prefetch` of what is needed so late that the nearest cache would lose it: the second one keeps it."""

@@ -22,20 +22,24 @@ def strip_intrinsics(e: Emit, intrinsic: Any) -> dict[str, Any]:
     def strip_width(context: Any) -> Any:
         return e.types.intp(), lambda c, b, sig, args: e.ir.IntType(64)(width)
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def strip_zero(context: Any) -> Any:
-        return e.type(), lambda c, b, sig, args: e.floats(0.0)
+    def asking(nearness: int) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def ask(context: Any, held: Any, i: Any) -> Any:
+            def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+                ask_for(e, b, e.address(c, b, sig.args[0], args[0], args[1], e.ir.IntType(8)), nearness)
+                return c.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def prefetch(context: Any, held: Any, i: Any) -> Any:
-        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            where = e.address(c, b, sig.args[0], args[0], args[1], e.ir.IntType(8))
-            number = e.ir.IntType(32)
-            e.call(b, "llvm.prefetch.p0", e.ir.VoidType(), where, number(0), number(3), number(1))
-            return c.get_dummy_value()
+            return e.types.void(held, e.types.intp), code
 
-        return e.types.void(held, e.types.intp), code
+        return ask
 
     held, sums = memory(e, intrinsic), arithmetic(e, intrinsic)
     made = {"strip_load": held["load"], "strip_load_part": held["load_part"], "strip_store": held["store"]}
-    return made | {"strip_fma": sums["fma"], "strip_width": strip_width, "strip_zero": strip_zero, "prefetch": prefetch}
+    made |= {"strip_fma": sums["fma"], "strip_width": strip_width}
+    return made | {"prefetch": asking(3), "prefetch_later": asking(2)}
+
+
+def ask_for(e: Emit, b: Any, where: Any, nearness: int = 3) -> None:
+    """Prefetch what lies there, to be read, to the nearest cache (3) or to the second (2)."""
+    word = e.ir.IntType(32)
+    e.call(b, "llvm.prefetch.p0", e.ir.VoidType(), where, word(0), word(nearness), word(1))

@@ -67,6 +67,18 @@ def _views(e: Emit, intrinsic: Any) -> dict[str, Any]:
         return result(like, size, size), code
 
     @intrinsic  # type: ignore[untyped-decorator]
+    def lead(context: Any, held: Any) -> Any:
+        if held.dtype != e.types.float32:
+            raise TypeError(f"lead takes float32, not {held.dtype}")
+
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            number = e.ir.IntType(64)
+            address = b.ptrtoint(c.make_array(held)(c, b, args[0]).data, number)
+            return b.lshr(b.and_(b.neg(address), number(63)), number(2))
+
+        return size(held), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def unlocked(context: Any, held: Any) -> Any:
         if held.layout != "C":
             raise TypeError("a kernel was given an array that is not one piece in row order")
@@ -78,4 +90,8 @@ def _views(e: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return result(held), code
 
-    return {"held_at": held_at, "unlocked": unlocked}
+    @intrinsic  # type: ignore[untyped-decorator]
+    def keep(context: Any, held: Any) -> Any:
+        return e.types.void(held), lambda c, b, sig, args: c.get_dummy_value()
+
+    return {"held_at": held_at, "keep": keep, "lead": lead, "unlocked": unlocked}

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import fma, load, load_part, spread, store
-from refsample_kernels.shelves import SHELF, shelf, sums_of
+from refsample_kernels.memory import keep, unlocked
+from refsample_kernels.shelves import SHELF, group_of, shelf, sums_of
 from refsample_kernels.spaced import four_totals_from, in_order, line_of, load_from
 from refsample_kernels.strips import prefetch
-from refsample_kernels.tiles import ACROSS, HIGH, whole
+from refsample_kernels.sums import ACROSS
+from refsample_kernels.tiles import whole
 
 Floats = NDArray[Any]
 FEW = 48
@@ -33,34 +35,26 @@ def portion(width: int, item: int) -> int:
 
 
 @helper
-def in_tiles(rows: int) -> int:
-    """How many rows they are in whole tiles; one row is none."""
-    return whole(rows, HIGH) if rows > 1 else 0
-
-
-@helper
 def room_of(rows: int, width: int) -> int:
     """So many floats are `rows` when they are laid out."""
-    return max(rows, in_tiles(rows)) * whole(width, 16)
+    return whole(rows, group_of(rows)) * whole(width, 16)
 
 
 @helper
-def _begin_of(n: int, wide: int) -> int:
+def _begin_of(n: int, group: int, wide: int) -> int:
     """Where row n begins among rows of `wide` that are laid out."""
-    return n // HIGH * HIGH * wide + n % HIGH * 16
+    return n // group * group * wide + n % group * 16
 
 
 @helper
 def lay(x: Floats, rows: int, width: int, w: NDArray[Any], laid: Floats) -> None:
-    """x [rows, width] in the order of w's sixteens: where there are several, three rows take turns. Zeros beyond a row,
-    and for the rows that its tile lacks."""
-    wide, padded = whole(width, 16), in_tiles(rows)
-    step = 16 * HIGH if padded else 16
-    for n in range(max(rows, padded)):
-        o, size = _begin_of(n, wide), width if n < rows else 0
+    """x [rows, width] in the order of w's sixteens, by which the rows of a group take turns; zeros beyond a row."""
+    wide, group = whole(width, 16), group_of(rows)
+    for n in range(rows):
+        o, i = _begin_of(n, group, wide), n * width
         for k in range(0, wide, 16):
-            v = load(x, n * width + k) if k + 16 <= size else load_part(x, n * width + k, size - k)
-            store(laid, o + k // 16 * step, in_order(v, w))
+            v = load(x, i + k) if k + 16 <= width else load_part(x, i + k, width - k)
+            store(laid, o + k * group, in_order(v, w))
 
 
 @helper
@@ -70,7 +64,8 @@ def thin(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
-    sums = np.empty(sums_of(rows, width, w.itemsize), np.float32)
+    room = np.empty(sums_of(rows, width, w.itemsize), np.float32)
+    sums = unlocked(room)
     last = right - (right - left) % (ACROSS if rows > 1 else 2 * ACROSS)
     if rows > 1:
         for first in range(left, last, SHELF):
@@ -83,6 +78,7 @@ def thin(
         for n in range(rows):
             for m in range(left, right):
                 out[n * columns + m] += bias[m]
+    keep(room)
 
 
 @helper
@@ -119,15 +115,15 @@ def _left_over(
 ) -> None:
     """The rows of `lay` times the `found` rows of w from m on, at most four. It is seldom needed, so it is short rather
     than quick."""
-    wide, step = whole(width, 16), 16 * HIGH if rows > 1 else 16
+    wide, group = whole(width, 16), group_of(rows)
     for column in range(ACROSS):  # four are folded, however many there are
         store(sums, 16 * column, spread(np.float32(0)))
     for n in range(rows):
         for column in range(found):
-            a, i, j = spread(np.float32(0)), _begin_of(n, wide), (m + column) * width
+            a, i, j = spread(np.float32(0)), _begin_of(n, group, wide), (m + column) * width
             for k in range(0, width - 15, 16):
                 a = fma(load_from(w, j + k), load(laid, i), a)
-                i += step
+                i += 16 * group
             store(sums, 16 * column, a)
             if width % 16:
                 _last(laid, i, w, j, width, sums, 16 * column)
