@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from refsample_kernels.lanes_llvm import Emit, four_folds, halved, loading, picked
@@ -70,7 +69,7 @@ class _Run:
 
     def __init__(self, strip: Emit, c: Any, b: Any, sig: Any, args: Any) -> None:
         self.e, self.c, self.b, self.sig, self.args = strip, c, b, sig, args
-        self.cgutils: Any = import_module("numba.core.cgutils")
+        self.cgutils: Any = strip.numba.core.cgutils
 
     def number(self, value: int) -> Any:
         return self.e.ir.Constant(self.e.ir.IntType(64), value)
