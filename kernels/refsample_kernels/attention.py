@@ -159,7 +159,7 @@ def attention_bf16(
         head = low // 16 * 16  # keys are read from this one on
         weights = np.empty((count - head + 15) // 16 * 16, np.float32)  # [S - head]
         base, o = (h // group) * width * room, task * width
-        scores_of(flat_q, o, flat_k, base + head, width, room, np.float32(1), weights)
+        scores_of(flat_q, o, flat_k, base + head, width, room, np.float32(1), weights, weights.size)
         for s in range(0, weights.size, 16):
             store(weights, s, to_bf16(mul(to_bf16(load(weights, s)), spread(np.float32(scale)))))
         if cap > 0:

@@ -31,7 +31,7 @@ from refsample_kernels.lanes import (
     to_bf16,
     total,
 )
-from refsample_kernels.memory import keep, unlocked
+from refsample_kernels.memory import LEAD, in_lines, keep
 
 Floats = NDArray[Any]
 VALUES = 64
@@ -46,12 +46,13 @@ def one_row(
     """One row's query head q[i:i+width] over the first `count` keys of its key/value head, to out[i:i+width]."""
     low = lowest_key(count, window)
     head = low // 16 * 16  # keys are read from this one on
-    owner = np.empty((count - head + 15) // 16 * 16, np.float32)
-    weights = unlocked(owner)  # [S - head]
-    scores_of(q, i, keys, base + head, width, room, np.float32(scale), weights)
+    size = (count - head + 15) // 16 * 16
+    owner = np.empty(size + LEAD, np.float32)
+    weights = in_lines(owner)  # [S - head]
+    scores_of(q, i, keys, base + head, width, room, np.float32(scale), weights, size)
     if cap > 0:
-        cap_scores(weights, 0, weights.size, np.float32(cap))
-    mass = softmax(weights, 0, weights.size, low - head, count - head)
+        cap_scores(weights, 0, size, np.float32(cap))
+    mass = softmax(weights, 0, size, low - head, count - head)
     mix(weights, count - head, values, base + head * width, width, mass, out, i)
     keep(owner)
 
@@ -65,11 +66,11 @@ def many_rows(
     more than the row before it, without a window; width a multiple of 16. Each row's sums are its own: what they share
     is what is read, one stretch of keys or values after another."""
     rows, size = 6 * sixes, (count + 6 * sixes + 14) // 16 * 16
-    weights_room, masses = np.empty(rows * size, np.float32), np.empty(rows, np.float32)
-    together_room, sums_room = np.empty(16 * width, np.float32), np.zeros(rows * 2 * width, np.float32)
-    weights = unlocked(weights_room)  # [rows, S]
-    together = unlocked(together_room)  # [D, 16]: lying apart they would push each other out of the cache
-    sums = unlocked(sums_room)  # [rows, 2, D]: of even and of odd keys
+    weights_room, masses = np.empty(rows * size + LEAD, np.float32), np.empty(rows, np.float32)
+    together_room, sums_room = np.empty(16 * width + LEAD, np.float32), np.zeros(rows * 2 * width + LEAD, np.float32)
+    weights = in_lines(weights_room)  # [rows, S]
+    together = in_lines(together_room)  # [D, 16]: lying apart they would push each other out of the cache
+    sums = in_lines(sums_room)  # [rows, 2, D]: of even and of odd keys
     for s in range(0, size, 16):
         for d in range(width):
             store(together, 16 * d, load(keys, base + d * room + s))
@@ -175,22 +176,26 @@ def cap_bf16(scores: Floats, cap: Any) -> None:
 
 
 @helper
-def scores_of(q: Floats, i: int, keys: Floats, base: int, width: int, room: int, scale: Any, scores: Floats) -> None:
-    for s in range(0, scores.size - 63, 64):  # four blocks at once only hide latency: each lane sums alone
+def scores_of(
+    q: Floats, i: int, keys: Floats, base: int, width: int, room: int, scale: Any, scores: Floats, size: int
+) -> None:
+    """The first `size` scores, a multiple of 16, of the head q[i:i+width]."""
+    times = spread(scale)
+    for s in range(0, size - 63, 64):  # four blocks at once only hide latency: each lane sums alone
         a = b = c = e = spread(np.float32(0))
         for d in range(width):
             v, j = spread_at(q, i + d), base + d * room + s
             a, b = fma(v, load(keys, j), a), fma(v, load(keys, j + 16), b)
             c, e = fma(v, load(keys, j + 32), c), fma(v, load(keys, j + 48), e)
-        store(scores, s, mul(a, spread(scale)))
-        store(scores, s + 16, mul(b, spread(scale)))
-        store(scores, s + 32, mul(c, spread(scale)))
-        store(scores, s + 48, mul(e, spread(scale)))
-    for s in range(scores.size - scores.size % 64, scores.size, 16):
+        store(scores, s, mul(a, times))
+        store(scores, s + 16, mul(b, times))
+        store(scores, s + 32, mul(c, times))
+        store(scores, s + 48, mul(e, times))
+    for s in range(size - size % 64, size, 16):
         a = spread(np.float32(0))
         for d in range(width):
             a = fma(spread_at(q, i + d), load(keys, base + d * room + s), a)
-        store(scores, s, mul(a, spread(scale)))
+        store(scores, s, mul(a, times))
 
 
 @helper
@@ -217,18 +222,32 @@ def softmax(scores: Floats, i: int, size: int, low: int, count: int) -> Any:
 @helper
 def mix(weights: Floats, count: int, values: Floats, base: int, width: int, mass: Any, out: Floats, o: int) -> None:
     """out = sum_s weights[s] values[s] / mass; even and odd keys are summed apart, then added."""
-    for d in range(0, width, 16):
+    over, both, fours = spread(mass), count - count % 2, width - width % 64
+    for d in range(0, fours, 64):  # four sixteens at once only hide latency
+        a = b = c = e = f = g = h = k = spread(np.float32(0))
+        for s in range(0, both, 2):
+            j = base + s * width + d
+            v = spread_at(weights, s)
+            a, b = fma(v, load(values, j), a), fma(v, load(values, j + 16), b)
+            c, e = fma(v, load(values, j + 32), c), fma(v, load(values, j + 48), e)
+            v, j = spread_at(weights, s + 1), j + width
+            f, g = fma(v, load(values, j), f), fma(v, load(values, j + 16), g)
+            h, k = fma(v, load(values, j + 32), h), fma(v, load(values, j + 48), k)
+        if count % 2:
+            v, j = spread_at(weights, both), base + both * width + d
+            a, b = fma(v, load(values, j), a), fma(v, load(values, j + 16), b)
+            c, e = fma(v, load(values, j + 32), c), fma(v, load(values, j + 48), e)
+        store(out, o + d, div(add(a, f), over))
+        store(out, o + d + 16, div(add(b, g), over))
+        store(out, o + d + 32, div(add(c, h), over))
+        store(out, o + d + 48, div(add(e, k), over))
+    for d in range(fours, width, 16):
         n = min(16, width - d)
         even = odd = spread(np.float32(0))
-        for s in range(0, count - 1, 2):
+        for s in range(0, both, 2):
             j = base + s * width + d
-            if n == 16:
-                even = fma(spread_at(weights, s), load(values, j), even)
-                odd = fma(spread_at(weights, s + 1), load(values, j + width), odd)
-            else:
-                even = fma(spread_at(weights, s), load_part(values, j, n), even)
-                odd = fma(spread_at(weights, s + 1), load_part(values, j + width, n), odd)
+            even = fma(spread_at(weights, s), load_part(values, j, n), even)
+            odd = fma(spread_at(weights, s + 1), load_part(values, j + width, n), odd)
         if count % 2:
-            j = base + (count - 1) * width + d
-            even = fma(spread_at(weights, count - 1), load_part(values, j, n), even)
-        store_part(out, o + d, n, div(add(even, odd), spread(mass)))
+            even = fma(spread_at(weights, both), load_part(values, base + both * width + d, n), even)
+        store_part(out, o + d, n, div(add(even, odd), over))

@@ -22,9 +22,11 @@ from importlib import import_module
 from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
+import numpy as np
+
 from refsample_kernels import lanes
 from refsample_kernels.hands import call_together, new_team
-from refsample_kernels.memory import lined
+from refsample_kernels.memory import LEAD, in_lines
 from refsample_kernels.store import cache_at, lean, on_disk, without
 
 P = ParamSpec("P")
@@ -84,7 +86,7 @@ class Kernel(Generic[P, R]):
                 parts = max(1, min(parts, most(*given)))
             team = new_team(parts, loops if isinstance(loops, int) else loops(*given))
             if room is not None:
-                given = (*given, lined(room(*given)))
+                given = (*given, in_lines(np.empty(room(*given) + LEAD, np.float32)))
             return call_together(run, given, team) if parts > 1 else run(*given, team)
 
         return share

@@ -15,7 +15,7 @@ from refsample_kernels import stack
 from refsample_kernels.heads import one_row
 from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import add, load_part, mul, store_part
-from refsample_kernels.memory import held_at, keep, unlocked
+from refsample_kernels.memory import LEAD, held_at, in_lines, keep, unlocked
 from refsample_kernels.norm import rms_norm
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
@@ -57,8 +57,8 @@ def layers_few(
     q, mixed, wide = held[:size], held[size : 2 * size], held[2 * size :]  # [N, H, D] twice, [N, F]
     flat_x, flat_cos, flat_sin = unlocked(x), unlocked(cos), unlocked(sin)
     normed, laid_room = np.empty_like(x), np.empty(room_of(rows, max(columns, heads * width, inner)), np.float32)
-    spare_room = np.empty(rows * max(columns, inner, width), np.float32)
-    laid, spare = unlocked(laid_room), unlocked(spare_room)
+    spare_room = np.empty(rows * max(columns, inner, width) + LEAD, np.float32)
+    laid, spare = in_lines(laid_room), in_lines(spare_room)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
         window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]

@@ -14,7 +14,7 @@ from refsample_kernels import stack
 from refsample_kernels.attention import piece, pieces_of, task_of
 from refsample_kernels.jit import helper, kernel
 from refsample_kernels.lanes import add, load_part, mul, store_part
-from refsample_kernels.memory import held_at, keep, unlocked
+from refsample_kernels.memory import LEAD, held_at, in_lines, keep, unlocked
 from refsample_kernels.norm import normed
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
@@ -66,8 +66,8 @@ def layers_many(
     held = unlocked(work)
     packed, q, mixed, k, v, wide = held[:a], held[a:b], held[b:c], held[c:d], held[d:e], held[e:]
     flat_x, flat_cos, flat_sin = unlocked(x), unlocked(cos), unlocked(sin)
-    room = np.empty(2 * SLABS * SLAB * PANEL, np.float32)
-    spare = unlocked(room)
+    room = np.empty(2 * SLABS * SLAB * PANEL + LEAD, np.float32)
+    spare = in_lines(room)
     for number in range(matrices.shape[0]):
         at, loop = matrices[number], LOOPS * number
         window, which = settings[number, stack.WINDOW], settings[number, stack.ROPE]
@@ -93,8 +93,8 @@ def _normed(
     part: int,
 ) -> None:  # fmt: skip  # fmt: skip
     """The norm of x [rows, width], laid out."""
-    room = np.empty(width, np.float32)
-    row, weight, turns, taken = unlocked(room), held_at(x, norm, width), packed_rows(rows) // HIGHEST, 0
+    room = np.empty(width + LEAD, np.float32)
+    row, weight, turns, taken = in_lines(room), held_at(x, norm, width), packed_rows(rows) // HIGHEST, 0
     while True:
         turn = next_turn(team, loop, part, turns)
         if turn < 0:

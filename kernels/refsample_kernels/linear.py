@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from refsample_kernels.jit import kernel
 from refsample_kernels.lanes import widen
-from refsample_kernels.memory import unlocked
+from refsample_kernels.memory import in_lines, keep, unlocked
 from refsample_kernels.sums import HIGHEST
 from refsample_kernels.team import Team, finish, join, next_turn
 from refsample_kernels.thin import FEW, lay, portion, room_of, thin
@@ -83,7 +83,8 @@ def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team:
     columns = weight.shape[0]
     stretch = portion(width, weight.itemsize)
     turns, taken, part = (columns + stretch - 1) // stretch, 0, join(team)
-    laid = np.empty(room_of(rows, width), np.float32)
+    room = np.empty(room_of(rows, width), np.float32)
+    laid = in_lines(room)
     while True:
         turn = next_turn(team, 0, part, turns)
         if turn < 0:
@@ -93,6 +94,7 @@ def linear_few(x: Floats, weight: NDArray[Any], bias: Floats, out: Floats, team:
             lay(flat_x, rows, width, flat_w, laid)
         left, right = turn * stretch, min(columns, turn * stretch + stretch)
         thin(laid, rows, width, flat_w, bias, left, right, flat_out, columns)
+    keep(room)
     finish(team, 0, taken, turns)
 
 

@@ -21,17 +21,15 @@ def address_of(held: NDArray[Any]) -> int:
     return int(held.__array_interface__["data"][0])
 
 
+LEAD = 15
+"""So many float32 may lie before the first that begins a line of 64 bytes."""
+
+
 @operation
-def lead(held: NDArray[np.float32]) -> int:
-    """So many elements lie before the first that begins a line of 64 bytes."""
-    return -address_of(held) % 64 // 4
-
-
-def lined(count: int) -> NDArray[np.float32]:
-    """An array whose first element begins a line: registers as wide as one read it in one go."""
-    held = np.empty(count + 15, np.float32)
-    first = lead(held)
-    return held[first : first + count]
+def in_lines(held: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The elements from the first on that begins a line of 64 bytes, so that registers as wide read them in one go; at
+    most LEAD are left out. They are looked at as by `unlocked`."""
+    return held[-address_of(held) % 64 // 4 :]
 
 
 @operation

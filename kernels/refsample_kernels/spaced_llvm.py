@@ -55,7 +55,7 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def four_totals_from(context: Any, held: Any, i: Any, out: Any, o: Any, w: Any) -> Any:
-        return types.void(held, size, out, size, w), four_folds(e, _halved if spaced(w) else halved)
+        return types.void(held, size, out, size, w), folds_from(e, strip, w)
 
     made = {"line_of": line_of, "strip_apart": strip_apart, "strip_from": strip_from, "load_from": load_from}
     return made | {"in_order": in_order, "four_totals_from": four_totals_from}
@@ -82,6 +82,11 @@ def from_matrix(strip: Emit, w: Any) -> Any:
         return b.bitcast(b.shl(raw, strip.ir.Constant(raw.type, [16] * 8)), strip.vector)
 
     return code if is_spaced(strip, w) else loading(strip, w)
+
+
+def folds_from(e: Emit, strip: Emit, w: Any) -> Any:
+    """Code of `four_totals_from`."""
+    return four_folds(e, _halved if is_spaced(strip, w) else halved)
 
 
 def _halved(e: Emit, b: Any, x: Any, y: Any) -> list[Any]:

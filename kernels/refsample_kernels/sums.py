@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.lanes import F32, four_totals, operation
-from refsample_kernels.spaced import strip_from
+from refsample_kernels.spaced import four_totals_from, strip_from
 from refsample_kernels.strips import strip_width
 
 ACROSS = 4
@@ -43,11 +43,11 @@ def tile(x: F32, i: int, w: F32, j: int, steps: int, sums: F32, s: int, fresh: b
 @operation
 def tile_from(
     x: F32, i: int, rows: int, group: int, w: NDArray[Any], j: int, width: int, steps: int, sums: F32, s: int,
-    fresh: bool, ahead: int, hop: int,
+    fresh: bool, asked: NDArray[Any], ahead: int, hop: int,
 ) -> None:  # fmt: skip
     """`tile` of 1 to `tile_high()` rows of x and matrix rows as they lie, `width` apart from w[j] on. `group` rows of x
-    take turns by whole sixteens. Memory is asked meanwhile: each step a strip of each row from w[ahead] on, which
-    lies `hop` further in the next."""
+    take turns by whole sixteens. Memory is asked meanwhile: each step four strips from asked[ahead] on, `hop` further
+    in the next."""
     n = strip_width()
     held = x[i : i + ((steps - 1) * group + rows - 1) * 16 + n]
     a = np.lib.stride_tricks.as_strided(held, (steps, rows, 1, n), (64 * group, 64, 0, 4))
@@ -56,6 +56,13 @@ def tile_from(
         for column in range(ACROSS):
             v[k, 0, column] = strip_from(w, j + 16 * k + column * width)
     _sum(a, v, sums, s, fresh)
+
+
+@operation
+def two_totals(sums: F32, s: int, out: F32, o: int, columns: int, w: NDArray[Any]) -> None:
+    """`total` of each sum of two rows of a tile to out[o:o+4] and, `columns` further, below; lanes in the order of w."""
+    for row in range(2):
+        four_totals_from(sums, s + 16 * ACROSS * row, out, o + row * columns, w)
 
 
 @operation

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refsample_kernels.lanes_llvm import Emit, four_folds, halved, loading, picked
-from refsample_kernels.spaced_llvm import from_matrix
+from refsample_kernels.spaced_llvm import folds_from, from_matrix
 from refsample_kernels.strips_llvm import ask_for
 from refsample_kernels.sums import ACROSS, HIGHEST
 
@@ -42,11 +42,24 @@ def sum_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
     @intrinsic  # type: ignore[untyped-decorator]
     def tile_from(
         context: Any, x: Any, i: Any, rows: Any, group: Any, w: Any, j: Any, width: Any, steps: Any, sums: Any,
-        s: Any, fresh: Any, ahead: Any, hop: Any,
+        s: Any, fresh: Any, asked: Any, ahead: Any, hop: Any,
     ) -> Any:  # fmt: skip
         code = _from(strip, loading(strip, x), from_matrix(strip, w), high)
-        given = (x, size, size, size, w, size, size, size, sums, size, types.boolean, size, size)
+        given = (x, size, size, size, w, size, size, size, sums, size, types.boolean, asked, size, size)
         return types.void(*given), code
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def two_totals(context: Any, sums: Any, s: Any, out: Any, o: Any, columns: Any, w: Any) -> Any:
+        def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            if strip.width == e.width:
+                return _eight_folds(e)(c, b, sig, args)
+            fold = folds_from(e, strip, w)
+            for row in range(2):
+                s_row = b.add(args[1], e.ir.IntType(64)(16 * ACROSS * row))
+                fold(c, b, sig, [args[0], s_row, args[2], b.add(args[3], args[4]) if row else args[3]])
+            return c.get_dummy_value()
+
+        return types.void(sums, size, out, size, size, w), code
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile_totals(context: Any, sums: Any, s: Any, out: Any, o: Any, columns: Any) -> Any:
@@ -61,7 +74,9 @@ def sum_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return types.void(sums, size, out, size, size), code
 
-    return {"tile_high": tile_high, "tile": tile, "tile_from": tile_from, "tile_totals": tile_totals}
+    return {"tile_high": tile_high, "tile": tile, "tile_from": tile_from, "two_totals": two_totals} | {
+        "tile_totals": tile_totals
+    }
 
 
 class _Run:
@@ -126,13 +141,13 @@ def _from(strip: Emit, loads: Any, from_w: Any, high: int) -> Any:
 
     def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
         run = _Run(strip, c, b, sig, args)
-        _, i, found, group, _, j, width, steps, _, s, fresh, ahead, hop = args
-        line = 64 // strip.raw_kind(sig.args[4].dtype)[2]
+        _, i, found, group, _, j, width, steps, _, s, fresh, asked, ahead, hop = args
+        line = 64 // strip.raw_kind(sig.args[11].dtype)[2]
 
         def ask(k: Any) -> None:
             for element in range(0, ACROSS * strip.width, line):
                 index = b.add(b.add(ahead, b.mul(k, hop)), run.number(element))
-                ask_for(strip, b, strip.address(c, b, sig.args[4], args[4], index, strip.ir.IntType(8)))
+                ask_for(strip, b, strip.address(c, b, sig.args[11], asked, index, strip.ir.IntType(8)))
 
         columns = [run.strips(from_w, 4, j, b.mul(width, run.number(n)), 16) for n in range(ACROSS)]
         hop_x, end = b.mul(group, run.number(16)), b.append_basic_block("tiled")

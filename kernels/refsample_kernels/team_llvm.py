@@ -67,16 +67,17 @@ def _views(e: Emit, intrinsic: Any) -> dict[str, Any]:
         return result(like, size, size), code
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def lead(context: Any, held: Any) -> Any:
-        if held.dtype != e.types.float32:
-            raise TypeError(f"lead takes float32, not {held.dtype}")
+    def in_lines(context: Any, held: Any) -> Any:
+        if held.dtype != e.types.float32 or held.layout != "C" or held.ndim != 1:
+            raise TypeError(f"in_lines takes float32 in a row, not {held}")
 
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            number = e.ir.IntType(64)
-            address = b.ptrtoint(c.make_array(held)(c, b, args[0]).data, number)
-            return b.lshr(b.and_(b.neg(address), number(63)), number(2))
+            given, number = c.make_array(held)(c, b, args[0]), e.ir.IntType(64)
+            before = b.and_(b.neg(b.ptrtoint(given.data, number)), number(63))
+            first = b.lshr(before, number(2))
+            return view(c, b, held, b.gep(given.data, [first]), b.sub(given.nitems, first))
 
-        return size(held), code
+        return held(held), code
 
     @intrinsic  # type: ignore[untyped-decorator]
     def unlocked(context: Any, held: Any) -> Any:
@@ -94,4 +95,4 @@ def _views(e: Emit, intrinsic: Any) -> dict[str, Any]:
     def keep(context: Any, held: Any) -> Any:
         return e.types.void(held), lambda c, b, sig, args: c.get_dummy_value()
 
-    return {"held_at": held_at, "keep": keep, "lead": lead, "unlocked": unlocked}
+    return {"held_at": held_at, "keep": keep, "in_lines": in_lines, "unlocked": unlocked}

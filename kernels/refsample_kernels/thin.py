@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import fma, load, load_part, spread, store
-from refsample_kernels.memory import keep, unlocked
-from refsample_kernels.shelves import SHELF, group_of, shelf, sums_of
+from refsample_kernels.memory import LEAD, in_lines, keep
+from refsample_kernels.shelves import SHELF, group_of, shelf, stretch_of, sums_of, widens
 from refsample_kernels.spaced import four_totals_from, in_order, line_of, load_from
 from refsample_kernels.strips import prefetch
 from refsample_kernels.sums import ACROSS
@@ -36,8 +36,8 @@ def portion(width: int, item: int) -> int:
 
 @helper
 def room_of(rows: int, width: int) -> int:
-    """So many floats are `rows` when they are laid out."""
-    return whole(rows, group_of(rows)) * whole(width, 16)
+    """So many floats are `rows` when they are laid out, and some more so that they begin a line (`in_lines`)."""
+    return whole(rows, group_of(rows)) * whole(width, 16) + LEAD
 
 
 @helper
@@ -64,12 +64,14 @@ def thin(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
-    room = np.empty(sums_of(rows, width, w.itemsize), np.float32)
-    sums = unlocked(room)
+    sums_room = np.empty(sums_of(rows, width, w.itemsize) + LEAD, np.float32)
+    floats_room = np.empty((SHELF * stretch_of(width, w.itemsize) if widens(rows, w) else 0) + LEAD, np.float32)
+    sums, floats = in_lines(sums_room), in_lines(floats_room)
     last = right - (right - left) % (ACROSS if rows > 1 else 2 * ACROSS)
     if rows > 1:
         for first in range(left, last, SHELF):
-            shelf(laid, rows, whole(width, 16), w, first, min(last, first + SHELF), width, out, columns, sums)
+            end = min(last, first + SHELF)
+            shelf(laid, rows, whole(width, 16), w, first, end, width, out, columns, sums, floats)
     elif rows == 1:
         _streams(laid, w, left, last, width, out, sums)
     for m in range(last, right, ACROSS):
@@ -78,7 +80,8 @@ def thin(
         for n in range(rows):
             for m in range(left, right):
                 out[n * columns + m] += bias[m]
-    keep(room)
+    keep(sums_room)
+    keep(floats_room)
 
 
 @helper

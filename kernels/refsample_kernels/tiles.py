@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
-from refsample_kernels.memory import keep, lead, unlocked
+from refsample_kernels.memory import LEAD, in_lines, keep
 from refsample_kernels.spaced import line_of
 from refsample_kernels.strips import prefetch_later, strip_load, strip_load_part, strip_store, strip_width
 from refsample_kernels.sums import ACROSS, HIGHEST, TILE, tile, tile_high, tile_totals
@@ -114,11 +114,10 @@ def panel(
     + m]. The next panel is asked of memory meanwhile."""
     wide, block, step = whole(width, 16), block_of(width), tile_high()
     single = block >= wide
-    room = np.empty((TILE if single else SLAB * PANEL * 16) + 16 + PANEL * block + 16 + HIGHEST * ACROSS, np.float32)
-    spare = unlocked(room)
-    s0 = lead(spare)
-    j0 = s0 + (TILE if single else SLAB * PANEL * 16)
-    edge = j0 + PANEL * block
+    packed = TILE if single else SLAB * PANEL * 16  # in `spare`, behind sums
+    edge = packed + PANEL * block
+    room = np.empty(edge + HIGHEST * ACROSS + LEAD, np.float32)
+    spare = in_lines(room)
     if (right - left) % ACROSS:
         spare[:] = 0
     ahead, hop = right * width, _share(min(rows, last * high) - first * high, width, weight)
@@ -129,16 +128,16 @@ def panel(
             if slab == first:  # of all slabs, where a row is one block; otherwise there is one slab
                 for m in range(left, right):
                     above = (m - left) // ACROSS * ACROSS
-                    j = j0 + above * count + (m - left - above) * strip_width()
+                    j = packed + above * count + (m - left - above) * strip_width()
                     pack(weight, m * width, width, begin, count, spare, j, ACROSS * strip_width())
             for n in range(top, bottom, step):
                 i = top * wide + high * begin + (n - top) * count
                 for m in range(left, right, ACROSS):
-                    s = s0 if single else s0 + ((n - top) * PANEL + step * (m - left)) * 16
+                    s = 0 if single else ((n - top) * PANEL + step * (m - left)) * 16
                     for line in range(0, hop, line_of(weight)):
                         prefetch_later(weight, ahead + line)
                     ahead += hop
-                    _block(x, i, spare, j0 + (m - left) * count, count, s, begin == 0)
+                    _block(x, i, spare, packed + (m - left) * count, count, s, begin == 0)
                     if begin + count == wide:
                         if m + ACROSS <= right and n + step <= bottom:
                             tile_totals(spare, s, out, o + n * columns + m, columns)

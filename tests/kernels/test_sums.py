@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from refsample_kernels import jit
 from refsample_kernels.lanes import load, store
-from refsample_kernels.memory import keep, lead, lined, unlocked
+from refsample_kernels.memory import LEAD, in_lines, keep, unlocked
 from refsample_kernels.spaced import in_order, strip_apart
 from refsample_kernels.strips import strip_load, strip_store, strip_width
 from refsample_kernels.sums import ACROSS, HIGHEST, TILE, tile, tile_from, tile_high, tile_totals
@@ -73,7 +73,7 @@ def _lying(x: F32, w: NDArray[Any], rows: int, sums: F32, order: F32) -> None:
             store(a, (k * rows + row) * 16, in_order(load(x, row * STEPS * 16 + 16 * k), w))
     for lane in range(0, 16, step):
         j = 1 + lane // step * strip_apart(w)
-        tile_from(a, lane, rows, rows, w, j, STEPS * 16, STEPS, sums, lane, True, 1 << 30, 16)
+        tile_from(a, lane, rows, rows, w, j, STEPS * 16, STEPS, sums, lane, True, w, 1 << 30, 16)
     store(order, 0, in_order(load(order, 0), w))
 
 
@@ -107,26 +107,27 @@ def _ask() -> int:
 _high = jit.Kernel(_ask, _ask, None, None, None)
 
 
-def _of_lines(held_ones: F32, out: F32) -> int:
-    """Writes through a view, whose owner lives until it is kept; how many elements lie before a line begins."""
-    room = np.empty(out.size + 16, np.float32)
-    view = unlocked(room)
-    first = lead(view)
+def _of_lines(given: F32, out: F32) -> int:
+    """Writes through views, whose owners live until they are kept; how many elements begin with a line."""
+    room, other = np.empty(out.size + LEAD, np.float32), np.empty(out.size, np.float32)
+    lines, view = in_lines(room), unlocked(other)
     for i in range(out.size):
-        view[first + i] = held_ones[i] + np.float32(1)
+        lines[i], view[i] = given[i] + np.float32(1), given[i]
     for i in range(out.size):
-        out[i] = view[first + i]
+        out[i] = lines[i] + view[i]
     keep(room)
-    return lead(held_ones)
+    keep(other)
+    return in_lines(given).size
 
 
 of_lines = jit.Kernel(_of_lines, _of_lines, None, None, None)
 
 
 def test_lines_of_memory() -> None:
-    room = lined(100)
-    room[:] = np.arange(100)
+    room = in_lines(np.arange(100 + LEAD, dtype=np.float32))
+    assert room.size >= 100 and room.ctypes.data % 64 == 0
     for i in range(20):
-        out = np.zeros(40, np.float32)
-        assert of_lines(room[i : i + 40], out) == _of_lines(room[i : i + 40], out) == -i % 16
-        np.testing.assert_array_equal(out, np.arange(i + 1, i + 41))
+        for run in (of_lines, _of_lines):
+            out = np.zeros(40, np.float32)
+            assert run(room[i : i + 40], out) == 40 - (-i % 16)
+            np.testing.assert_array_equal(out, 2 * room[i : i + 40] + 1)
