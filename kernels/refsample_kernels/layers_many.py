@@ -13,16 +13,27 @@ from numpy.typing import NDArray
 from refsample_kernels import stack
 from refsample_kernels.attention import piece, pieces_of, task_of
 from refsample_kernels.jit import helper, kernel
-from refsample_kernels.lanes import add, load_part, mul, store_part
+from refsample_kernels.lanes import add, load_part, mul, store, store_part
 from refsample_kernels.memory import LEAD, held_at, in_lines, keep, unlocked
 from refsample_kernels.norm import normed
 from refsample_kernels.rope import turned
 from refsample_kernels.stack import Floats, Table, bent, bias_at, cached, define_layers, most_threads
 from refsample_kernels.sums import HIGHEST
 from refsample_kernels.team import Team, finish, join, next_turn
-from refsample_kernels.tiles import PANEL, SLAB, SLABS, pack_rows, packed_rows, product, rows_together, slab_of, whole
+from refsample_kernels.tiles import (
+    PANEL,
+    SLAB,
+    SLABS,
+    pack_piece,
+    pack_rows,
+    packed_rows,
+    product,
+    rows_together,
+    slab_of,
+    whole,
+)
 
-LOOPS = 10
+LOOPS = 9
 """Of a layer."""
 BAND = 16
 """Rows that a thread turns and keeps at a time: as many keys as share what processors pass to each other."""
@@ -43,8 +54,8 @@ def _loops(x: Floats, matrices: Table, *_: object) -> int:
 def _room(x: Floats, matrices: Table, settings: Table, scales: Floats, sizes: Table, *_: object) -> int:
     rows, columns = len(x), int(x.shape[1])
     heads, kv_heads, width, inner = (int(n) for n in sizes[:4])
-    laid_out = packed_rows(rows) * whole(max(columns, heads * width, inner), 16)
-    return laid_out + rows * (2 * (heads + kv_heads) * width + inner)
+    laid_out = packed_rows(rows) * (whole(max(columns, heads * width), 16) + whole(inner, 16))
+    return laid_out + rows * 2 * (heads + kv_heads) * width
 
 
 @kernel(define_layers_many, most=most_threads, loops=_loops, room=_room)
@@ -58,13 +69,13 @@ def layers_many(
     width, inner = sizes[stack.HEAD_WIDTH], sizes[stack.INNER]
     part = join(team)
     high = slab_of(rows)
-    a = packed_rows(rows) * whole(max(columns, heads * width, inner), 16)
-    b = a + rows * heads * width
+    a = packed_rows(rows) * whole(inner, 16)
+    b = a + packed_rows(rows) * whole(max(columns, heads * width), 16)
     c = b + rows * heads * width
-    d = c + rows * kv_heads * width
+    d = c + rows * heads * width
     e = d + rows * kv_heads * width
     held = unlocked(work)
-    packed, q, mixed, k, v, wide = held[:a], held[a:b], held[b:c], held[c:d], held[d:e], held[e:]
+    wide, packed, q, mixed, k, v = held[:a], held[a:b], held[b:c], held[c:d], held[d:e], held[e:]
     flat_x, flat_cos, flat_sin = unlocked(x), unlocked(cos), unlocked(sin)
     room = np.empty(2 * SLABS * SLAB * PANEL + LEAD, np.float32)
     spare = in_lines(room)
@@ -82,8 +93,7 @@ def layers_many(
         _added(packed, rows, heads * width, sample, out, out_bias, flat_x, columns, spare, team, loop + 5, part)
         _normed(flat_x, rows, columns, at[stack.MLP_NORM], eps, high, packed, team, loop + 6, part)
         _gated(packed, rows, columns, at, inner, act, sample, wide, spare, team, loop + 7, part)
-        _packed(wide, rows, inner, high, packed, team, loop + 8, part)
-        _added(packed, rows, inner, sample, down, down_bias, flat_x, columns, spare, team, loop + 9, part)
+        _added(wide, rows, inner, sample, down, down_bias, flat_x, columns, spare, team, loop + 8, part)
     keep(room)
 
 
@@ -244,11 +254,11 @@ def _gated(
     packed: Floats, rows: int, width: int, at: Table, inner: int, activation: int, sample: NDArray[Any], out: Floats,
     spare: Floats, team: Team, loop: int, part: int,
 ) -> None:  # fmt: skip  # fmt: skip
-    """out [N, F] = act(gate n) * (up n) of packed rows n."""
+    """act(gate n) * (up n) [N, F] of packed rows n, laid out as they are."""
     gate, up = held_at(sample, at[stack.GATE], inner * width), held_at(sample, at[stack.UP], inner * width)
     gate_bias, up_bias = bias_at(spare, at[stack.GATE_BIAS], 0, inner), bias_at(spare, at[stack.UP_BIAS], 0, inner)
     panels, step = (inner + PANEL - 1) // PANEL, rows_together(rows, width)
-    turns, taken = (rows + step - 1) // step * panels, 0
+    turns, taken, high = (rows + step - 1) // step * panels, 0, slab_of(rows)
     while True:
         turn = next_turn(team, loop, part, turns)
         if turn < 0:
@@ -260,7 +270,11 @@ def _gated(
         p = o + SLABS * SLAB * PANEL
         bottom = product(packed, rows, width, top, up, up_bias, left, right, spare, p, PANEL)
         for n in range(top, bottom):
-            for m in range(left, right, 16):
-                made = bent(load_part(spare, o + n * PANEL + m, right - m), activation)
-                store_part(out, n * inner + m, right - m, mul(made, load_part(spare, p + n * PANEL + m, right - m)))
+            i, j = o + n * PANEL + left, p + n * PANEL + left
+            for m in range(0, right - left, 16):
+                made, more = load_part(spare, i + m, right - left - m), load_part(spare, j + m, right - left - m)
+                store(spare, i + m, mul(bent(made, activation), more))
+            pack_piece(spare, i, right - left, n, left, right - left, rows, inner, high, out)
+        for n in range(rows, packed_rows(rows) if bottom == rows else rows):
+            pack_piece(spare, 0, 0, n, left, right - left, rows, inner, high, out)
     finish(team, loop, taken, turns)

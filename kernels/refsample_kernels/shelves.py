@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from refsample_kernels.jit import helper
-from refsample_kernels.lanes import load, load_part, store
-from refsample_kernels.spaced import four_totals_from, in_order, line_of, strip_apart
+from refsample_kernels.lanes import load_part, store
+from refsample_kernels.spaced import four_totals_from, in_order, strip_apart
 from refsample_kernels.strips import strip_fma, strip_load, strip_store, strip_width
 from refsample_kernels.sums import ACROSS, TILE, tile_from, tile_high, two_totals
 from refsample_kernels.tiles import whole
@@ -32,10 +32,17 @@ def stretch_of(width: int, item: int) -> int:
 
 
 @helper
+def in_thirds(rows: int) -> int:
+    """So many rows of x become of `rows`: a tile has a third of its rows, two thirds or all."""
+    return whole(rows, tile_high() // 3)
+
+
+@helper
 def group_of(rows: int) -> int:
-    """Rows of x that go past together: groups are few, and about equal."""
-    groups = max(1, (rows + tile_high() - 1) // tile_high())
-    return max(1, (rows + groups - 1) // groups)
+    """Rows of x that go past together: all, a half or a whole tile; one row goes alone."""
+    if rows > 2 * tile_high():
+        return tile_high()
+    return in_thirds((rows + 1) // 2 if rows > tile_high() else rows) if rows > 1 else 1
 
 
 @helper
@@ -45,52 +52,35 @@ def sums_of(rows: int, width: int, item: int) -> int:
 
 
 @helper
-def widens(rows: int, w: NDArray[Any]) -> bool:
-    """Whether it pays to widen a shelf first, because several groups need its floats and each widening takes time."""
-    return rows > 2 * tile_high() and line_of(w) > 16 and strip_apart(w) == strip_width()
-
-
-@helper
 def shelf(
     laid: Floats, rows: int, wide: int, w: NDArray[Any], left: int, right: int, width: int, out: Floats, columns: int,
-    sums: Floats, floats: Floats,
+    sums: Floats,
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns], at most SHELF and a multiple of ACROSS: rows laid out (`thin.lay`)
-    times those rows of w. The next shelf is asked of memory meanwhile. `floats` has room for a stretch of a shelf."""
+    times those rows of w. The next shelf is asked of memory meanwhile."""
     stretch, apart, group = stretch_of(width, w.itemsize), strip_apart(w), group_of(rows)
-    groups, widened = (rows + group - 1) // group, widens(rows, w)
+    groups = (rows + group - 1) // group
     hop = (ACROSS * strip_width() + groups - 1) // groups  # each group asks for its share
     for begin in range(0, width, stretch):
         count = min(stretch, width - begin)
-        steps, part = count // 16, count % 16
-        if widened:
-            for m in range(left, right):
-                for k in range(0, 16 * steps, 16):
-                    store(floats, (m - left) * stretch + k, load(w, m * width + begin + k))
         for n in range(0, rows, group):
             i, found = n * wide + group * begin, min(group, rows - n)
             for m in range(left, right, ACROSS):
                 s = 0 if stretch >= width else (n * SHELF + group * (m - left)) * 16
                 j, ahead = m * width + begin, (m + SHELF) * width + ACROSS * begin
-                whole_ones, rest = steps, part
+                steps, part = count // 16, count % 16
                 if part == 0 and apart < strip_width() and j + 3 * width + count >= w.size:  # see `strip_from`
-                    whole_ones, rest = steps - 1, 16
+                    steps, part = steps - 1, 16
                 ahead += n // group * hop * steps * (16 // strip_width())
                 for lane in range(0, 16, strip_width()):
-                    if widened:
-                        tile_from(
-                            laid, i + lane, found, group, floats, (m - left) * stretch + lane, stretch, whole_ones,
-                            sums, s + lane, begin == 0, w, ahead, hop,
-                        )  # fmt: skip
-                    else:
-                        at = j + lane // strip_width() * apart
-                        tile_from(
-                            laid, i + lane, found, group, w, at, width, whole_ones, sums, s + lane, begin == 0, w,
-                            ahead, hop,
-                        )  # fmt: skip
-                    ahead += hop * whole_ones
-                if rest > 0:
-                    _rest(laid, i + 16 * group * whole_ones, found, w, j + 16 * whole_ones, width, rest, sums, s)
+                    at = j + lane // strip_width() * apart
+                    tile_from(
+                        laid, i + lane, in_thirds(found), group, w, at, width, steps, sums, s + lane, begin == 0,
+                        ahead, hop,
+                    )  # fmt: skip
+                    ahead += hop * steps
+                if part > 0:
+                    _rest(laid, i + 16 * group * steps, found, w, j + 16 * steps, width, part, sums, s)
                 if begin + count == width:
                     _totals(sums, s, found, out, n * columns + m, columns, w)
 

@@ -43,11 +43,11 @@ def tile(x: F32, i: int, w: F32, j: int, steps: int, sums: F32, s: int, fresh: b
 @operation
 def tile_from(
     x: F32, i: int, rows: int, group: int, w: NDArray[Any], j: int, width: int, steps: int, sums: F32, s: int,
-    fresh: bool, asked: NDArray[Any], ahead: int, hop: int,
+    fresh: bool, ahead: int, hop: int,
 ) -> None:  # fmt: skip
-    """`tile` of 1 to `tile_high()` rows of x and matrix rows as they lie, `width` apart from w[j] on. `group` rows of x
-    take turns by whole sixteens. Memory is asked meanwhile: each step four strips from asked[ahead] on, `hop` further
-    in the next."""
+    """`tile` of a third, two thirds or all of its rows and matrix rows as they lie, `width` apart from w[j] on. `group`
+    rows of x take turns by whole sixteens. Memory is asked meanwhile: each step four strips from w[ahead] on, `hop`
+    further in the next."""
     n = strip_width()
     held = x[i : i + ((steps - 1) * group + rows - 1) * 16 + n]
     a = np.lib.stride_tricks.as_strided(held, (steps, rows, 1, n), (64 * group, 64, 0, 4))
@@ -60,7 +60,7 @@ def tile_from(
 
 @operation
 def two_totals(sums: F32, s: int, out: F32, o: int, columns: int, w: NDArray[Any]) -> None:
-    """`total` of each sum of two rows of a tile to out[o:o+4] and, `columns` further, below; lanes in the order of w."""
+    """`total` of each sum of two rows of a tile to out[o:o+4] and out[o+columns:...], lanes in the order of w."""
     for row in range(2):
         four_totals_from(sums, s + 16 * ACROSS * row, out, o + row * columns, w)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refsample_kernels.jit import helper
 from refsample_kernels.lanes import fma, load, load_part, spread, store
 from refsample_kernels.memory import LEAD, in_lines, keep
-from refsample_kernels.shelves import SHELF, group_of, shelf, stretch_of, sums_of, widens
+from refsample_kernels.shelves import SHELF, group_of, shelf, sums_of
 from refsample_kernels.spaced import four_totals_from, in_order, line_of, load_from
 from refsample_kernels.strips import prefetch
 from refsample_kernels.sums import ACROSS
@@ -48,12 +48,13 @@ def _begin_of(n: int, group: int, wide: int) -> int:
 
 @helper
 def lay(x: Floats, rows: int, width: int, w: NDArray[Any], laid: Floats) -> None:
-    """x [rows, width] in the order of w's sixteens, by which the rows of a group take turns; zeros beyond a row."""
+    """x [rows, width] in the order of w's sixteens, by which the rows of a group take turns. Zeros beyond a row, and
+    for rows that a tile has more."""
     wide, group = whole(width, 16), group_of(rows)
-    for n in range(rows):
-        o, i = _begin_of(n, group, wide), n * width
+    for n in range(whole(rows, group)):
+        o, i, found = _begin_of(n, group, wide), n * width, width if n < rows else 0
         for k in range(0, wide, 16):
-            v = load(x, i + k) if k + 16 <= width else load_part(x, i + k, width - k)
+            v = load(x, i + k) if k + 16 <= found else load_part(x, i + k, found - k)
             store(laid, o + k * group, in_order(v, w))
 
 
@@ -64,14 +65,12 @@ def thin(
 ) -> None:  # fmt: skip
     """Columns left..right-1 of out [rows, columns]: the rows of `lay` times those of w [columns, width], and their bias
     unless it is [0]; arrays are flat."""
-    sums_room = np.empty(sums_of(rows, width, w.itemsize) + LEAD, np.float32)
-    floats_room = np.empty((SHELF * stretch_of(width, w.itemsize) if widens(rows, w) else 0) + LEAD, np.float32)
-    sums, floats = in_lines(sums_room), in_lines(floats_room)
+    room = np.empty(sums_of(rows, width, w.itemsize) + LEAD, np.float32)
+    sums = in_lines(room)
     last = right - (right - left) % (ACROSS if rows > 1 else 2 * ACROSS)
     if rows > 1:
         for first in range(left, last, SHELF):
-            end = min(last, first + SHELF)
-            shelf(laid, rows, whole(width, 16), w, first, end, width, out, columns, sums, floats)
+            shelf(laid, rows, whole(width, 16), w, first, min(last, first + SHELF), width, out, columns, sums)
     elif rows == 1:
         _streams(laid, w, left, last, width, out, sums)
     for m in range(last, right, ACROSS):
@@ -80,8 +79,7 @@ def thin(
         for n in range(rows):
             for m in range(left, right):
                 out[n * columns + m] += bias[m]
-    keep(sums_room)
-    keep(floats_room)
+    keep(room)
 
 
 @helper

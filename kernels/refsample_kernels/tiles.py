@@ -106,6 +106,23 @@ def pack_rows(x: Floats, i: int, n: int, rows: int, width: int, high: int, out: 
 
 
 @helper
+def pack_piece(
+    x: Floats, i: int, found: int, n: int, m: int, size: int, rows: int, width: int, high: int, out: Floats
+) -> None:
+    """Elements m..m+size-1 of row n to their places among those of `pack_rows`: x[i:i+found], zeros where there are
+    fewer; m is a multiple of 16."""
+    wide, block, strip, step = whole(width, 16), block_of(width), strip_width(), tile_high()
+    top, first = n // high * high, n // step * step
+    for k in range(m, m + size, 16):
+        begin = k // block * block
+        count = min(block, wide - begin)
+        o = top * wide + high * begin + (first - top) * count + (n - first) * strip + (k - begin) // 16 * step * strip
+        for lane in range(0, 16, strip):
+            strip_store(out, o, strip_load_part(x, i + k - m + lane, found - (k - m) - lane))
+            o += count // 16 * step * strip
+
+
+@helper
 def panel(
     x: Floats, first: int, last: int, high: int, rows: int, weight: NDArray[Any], left: int, right: int, width: int,
     out: Floats, o: int, columns: int,
