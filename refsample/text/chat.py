@@ -1,4 +1,4 @@
-"""Chat templates: messages to the text a model was trained on, by jinja2 as transformers 5 runs it. Knows no ids.
+"""Chat templates: messages to the text a model was trained on, as transformers 5 writes it (`sandbox`). Knows no ids.
 
 The sandbox, its switches and its helpers are those of `transformers.utils.chat_template_utils` (5.x), so that the same
 template and messages give the same text. A template comes with the model folder and is not trusted.
@@ -10,122 +10,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
-import jinja2.utils
 
 from refsample.errors import CorruptFileError, ParameterError
 from refsample.files import read_json_object
 from refsample.text.specials import special_settings, special_texts
 
-MAX_CHARACTERS = 4_000_000
-"""A template that writes more than this is refused: no context is that long."""
-
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_KIND_TESTS = ("string", "iterable", "sequence", "mapping")
-_RENDER_ERRORS = (
-    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
 
 _END_MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 """Stands after the text that is to be continued while the template runs; the word is transformers'."""
 
 Clock = Callable[[], datetime]
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}...{% endgeneration %}` marks the assistant's part for training; here it only passes through."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        # A call block, as in transformers: what is set inside is not known outside.
-        return jinja2.nodes.CallBlock(self.call_method("_through"), [], [], body).set_lineno(line)
-
-    def _through(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-class _Dict:
-    """`dict(...)` without the class behind it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """`namespace(...)` that refuses underscore names, as transformers does."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:  # so that `namespace(self=1)` works, as in jinja2
-        values: dict[str, Any] = dict(*args[1:], **kwargs)
-        for name in values:
-            _refuse_underscore(name)
-        jinja2.utils.Namespace.__init__(args[0], values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _refuse_underscore(name)
-        jinja2.utils.Namespace.__setitem__(self, name, value)
-
-
-def _refuse_underscore(name: object) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {name!r}")
-
-
-def _raise_exception(message: str) -> str:
-    raise jinja2.exceptions.TemplateError(message)
-
-
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """jinja's own filter escapes HTML; a model wants plain JSON."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _compile(source: str, clock: Clock, origin: str) -> jinja2.Template:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda layout: clock().strftime(layout)
-    environment.globals["dict"] = _Dict()
-    environment.globals["namespace"] = _Namespace
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise CorruptFileError(f"{origin}: chat template, line {error.lineno}: {error.message}") from error
-
-
-def _reads_parts(source: str) -> bool:
-    """Whether a template walks through content without asking whether it is text: of a text it would show nothing."""
-    tree = jinja2.Environment(extensions=[_Generation, jinja2.ext.loopcontrols]).parse(source)
-    walks = False
-    for loop in tree.find_all(jinja2.nodes.For):
-        over = loop.iter
-        if isinstance(over, jinja2.nodes.Getitem) and isinstance(over.arg, jinja2.nodes.Const):
-            walks = walks or over.arg.value == "content"
-        elif isinstance(over, jinja2.nodes.Getattr):
-            walks = walks or over.attr == "content"
-        elif isinstance(over, jinja2.nodes.Name):
-            walks = walks or over.name == "content"
-    return walks and not any(test.name in _KIND_TESTS for test in tree.find_all(jinja2.nodes.Test))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +32,7 @@ class ChatTemplate:
 
     name: str
     source: str
-    compiled: jinja2.Template | None = field(repr=False)
+    compiled: Any = field(repr=False)
     """None: this is the default of a folder that only has named ones."""
     specials: Mapping[str, str]
     """`bos_token`, `eos_token`, ... as the template may write them."""
@@ -185,25 +83,14 @@ class ChatTemplate:
             "documents": kwargs.get("documents"),
             "add_generation_prompt": opens,
         }
-        text = self._text(values, messages)
-        return _cut_at_end(text, last) if continue_final_message else text
-
-    def _text(self, values: Mapping[str, object], messages: Sequence[Mapping[str, object]]) -> str:
-        """What the template writes."""
-        assert self.compiled is not None
-        pieces: list[str] = []
-        size = 0
+        sandbox = _sandbox()
         try:
-            for piece in self.compiled.generate(values):
-                size += len(piece)
-                if size > MAX_CHARACTERS:
-                    raise jinja2.TemplateError(f"more than {MAX_CHARACTERS} characters")
-                pieces.append(piece)
-        except _RENDER_ERRORS as error:
+            text: str = sandbox.written(self.compiled, values)
+        except sandbox.Refused as error:
             raise ParameterError(
                 "messages", list(messages), f"the chat template refuses them: {error}", f"chat template {self.name}"
             ) from error
-        return "".join(pieces)
+        return _cut_at_end(text, last) if continue_final_message else text
 
 
 def _checked(messages: object) -> Sequence[Mapping[str, object]]:
@@ -276,6 +163,10 @@ def _no_end(reason: str) -> ParameterError:
     return ParameterError("continue_final_message", True, f"the last message cannot be continued: {reason}")
 
 
+def _sandbox() -> Any:
+    return import_module("refsample.text.sandbox")
+
+
 def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate | None:
     """The chat templates of `folder`, the default one on top (an empty one if all are named); None without any.
 
@@ -288,9 +179,10 @@ def load_template(folder: Path, *, clock: Clock = datetime.now) -> ChatTemplate 
     if not sources:
         return None
     specials = special_texts(special_settings(folder))
-    compiled = {name: _compile(source, clock, str(folder)) for name, source in sources.items()}
+    sandbox = _sandbox()
+    compiled = {name: sandbox.compiled(source, clock, str(folder)) for name, source in sources.items()}
     plain = {
-        name: ChatTemplate(name, source, compiled[name], specials, reads_parts=_reads_parts(source))
+        name: ChatTemplate(name, source, compiled[name], specials, reads_parts=sandbox.reads_parts(source))
         for name, source in sources.items()
     }
     others = {name: template for name, template in plain.items() if name != "default"}

@@ -131,12 +131,13 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
     or MismatchError (a vocabulary of more ids than the model has rows, an end token without an id).
     """
     backend = open_backend(folder)
-    size = max(backend.get_vocab(with_added_tokens=False).values(), default=-1) + 1
+    ids = list(backend.get_vocab(with_added_tokens=False).values())
+    size = max(ids, default=-1) + 1
     if size > config.vocab_size:
         raise MismatchError(
             f"{folder}: its vocabulary has ids up to {size - 1}, but config.json says vocab_size={config.vocab_size}"
         )
-    _check_ids(folder / MAIN, backend, config)
+    _check_ids(folder / MAIN, ids, backend, config)
     added = backend.get_added_tokens_decoder()
     if getattr(backend.model, "dropout", None):
         said = f"dropout={backend.model.dropout} in {MAIN} splits a text by chance"
@@ -153,10 +154,9 @@ def load_tokenizer(folder: Path, config: Vocabulary) -> Tokenizer:
     )
 
 
-def _check_ids(path: Path, backend: tokenizers.Tokenizer, config: Vocabulary) -> None:
+def _check_ids(path: Path, ids: list[int], backend: tokenizers.Tokenizer, config: Vocabulary) -> None:
     """MismatchError for pieces that share an id, and for a post-processor that adds ids which the model lacks."""
-    vocabulary = backend.get_vocab(with_added_tokens=False)
-    if len(set(vocabulary.values())) < len(vocabulary):
+    if len(set(ids)) < len(ids):
         raise MismatchError(f"{path}: the vocabulary gives one id to several pieces")
     with LibraryErrors(path, "cannot encode the empty text"):
         around = backend.encode("").ids

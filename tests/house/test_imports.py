@@ -37,7 +37,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "torch": ("refsample.tiny.train", "refsample.tiny.pirate"),
     "transformers": (),
     "tokenizers": ("refsample.text.backend", "refsample.text.tokenizer", "refsample.tiny"),
-    "jinja2": ("refsample.text.chat",),
+    "jinja2": ("refsample.text.sandbox",),
     "starlette": ("refsample.api",),
     "uvicorn": ("refsample.api",),
     "httpx2": ("refsample.conformance.transport",),

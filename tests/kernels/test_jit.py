@@ -98,6 +98,36 @@ pathlib.Path.home = home
 
 
 @pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled with the JIT off")
+@pytest.mark.skipif(jit.jit_disabled(), reason="nothing is compiled")
+def test_helpers_have_no_machine_code_and_others_functions_do(tmp_path: Path) -> None:
+    """A helper is a part of what calls it; numba compiles a user's own functions as ever, before and after."""
+    code = """
+import numba, numpy as np
+from refsample_kernels import jit
+from refsample_kernels.linear import linear_few
+from refsample_kernels.tiles import whole
+
+@numba.njit
+def double(x):
+    return 2 * whole_one(x)
+
+@numba.njit
+def whole_one(x):
+    return x + 1
+
+generator = numba.core.registry.cpu_target.target_context.codegen()
+kept = type(generator)._library_class
+x, out = np.ones((2, 20), np.float32), np.empty((2, 5), np.float32)
+linear_few(x, np.ones((5, 20), np.float32), np.empty(0, np.float32), out)
+assert (out == 20).all() and double(3) == 8 and generator._library_class is kept and "set_env" not in vars(generator)
+for dispatcher in (jit._HELPERS[whole], linear_few.compiled()):
+    found, = dispatcher.overloads.values()
+    print(type(found.library) is kept, found.library.get_pointer_to_function(found.fndesc.llvm_func_name) > 0)
+"""
+    done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.split() == ["False", "False", "True", "True"], done.stderr
+
+
 def test_a_user_without_a_home_runs_kernels_too() -> None:
     done = python(HOMELESS + RUN, NUMBA_CACHE_DIR="", XDG_CACHE_HOME="")
     assert done.stdout.strip() == "[[28.0, 28.0, 28.0]] True", done.stderr

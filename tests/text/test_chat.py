@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refsample.errors import CorruptFileError, ParameterError
-from refsample.text import chat
+from refsample.text import sandbox
 from refsample.text.chat import ChatTemplate, load_template
 
 MESSAGES = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": None, "tool_calls": None}]
@@ -223,7 +223,7 @@ def test_broken_templates(tmp_path: Path) -> None:
 
 
 def test_the_cap_counts_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "MAX_CHARACTERS", 6)
+    monkeypatch.setattr(sandbox, "MAX_CHARACTERS", 6)
     assert template(tmp_path, "{{ messages[0].content }}").render(MESSAGES) == "Hi <b>"
     with pytest.raises(ParameterError, match="more than 6 characters"):
         template(tmp_path, "{{ messages[0].content }}!").render(MESSAGES)
