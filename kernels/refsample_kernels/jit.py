@@ -17,10 +17,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -29,7 +27,7 @@ import numpy as np
 from refsample_kernels import lanes
 from refsample_kernels.hands import call_together, new_team
 from refsample_kernels.memory import LEAD, in_lines
-from refsample_kernels.parts import compile_as
+from refsample_kernels.parts import compile_as, whole_again
 from refsample_kernels.store import cache_at, lean, on_disk, without
 
 P = ParamSpec("P")
@@ -162,6 +160,7 @@ def _unlock() -> None:
     LOCK = threading.RLock()
     if _module is not None:
         _module.core.compiler_lock.global_compiler_lock._lock = threading.RLock()
+        whole_again(_module)
 
 
 if hasattr(os, "register_at_fork"):
@@ -177,8 +176,7 @@ def _numba() -> Any:
         return _module
     if not os.environ.get("NUMBA_NUM_THREADS", "set"):
         del os.environ["NUMBA_NUM_THREADS"]  # empty: numba would complain at length, and then do as without it
-    # numba imports coverage where it is installed, which takes a tenth of a second, and yaml for a file of settings
-    with LOCK, without("coverage"), nullcontext() if Path(".numba_config.yaml").exists() else without("yaml"):
+    with LOCK, without("coverage"):  # numba imports it where it is installed, which takes a tenth of a second
         _module = _module or import_module("numba")
     return _module
 
@@ -200,8 +198,9 @@ def _compile(function: Callable[..., Any], inner: bool = False) -> Any:
 
     with cache_at(numba) as cached:
         dispatcher = numba.njit(cache=cached and not inner, **options)(made)
-    compile_as(numba, dispatcher, part=inner)
-    return lean(numba, _one_for_all_numbers(numba, dispatcher) if inner else dispatcher, link)
+    made_lean = lean(numba, _one_for_all_numbers(numba, dispatcher) if inner else dispatcher, link)
+    compile_as(numba, made_lean, part=inner)
+    return made_lean
 
 
 def _one_for_all_numbers(numba: Any, dispatcher: Any) -> Any:

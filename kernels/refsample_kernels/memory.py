@@ -27,8 +27,8 @@ LEAD = 15
 
 @operation
 def in_lines(held: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The elements from the first on that begins a line of 64 bytes, so that registers as wide read them in one go; at
-    most LEAD are left out. They are looked at as by `unlocked`."""
+    """The elements from the first on that begins a line of 64 bytes, so that registers as wide read them in one go. It
+    has at least LEAD, of which at most all are left out. They are looked at as by `unlocked`."""
     return held[-address_of(held) % 64 // 4 :]
 
 

@@ -1,49 +1,70 @@
 """Helpers compiled as parts of kernels: what only they call needs no machine code of its own.
 
-numba makes machine code of every function, and optimises it, before it is put into those that call it and all of them
-are optimised together. Of a helper the first is never run, and takes a third of the time. It is handed numba by `jit`.
+numba makes machine code of every function, before it is put into those that call it and all of them are optimised and
+made machine code of together. That of a helper is never run, and takes long: without it a first start took 13 seconds
+where it had taken 20. It is handed numba by `jit`, of which it uses private names: they are the same from 0.60 to 0.68,
+and a test (`test_jit`) sees whether they still do what they should.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 
 def compile_as(numba: Any, dispatcher: Any, part: bool) -> None:
-    """Make a dispatcher compile a part of others, or a whole function, whatever it is compiled for."""
-    plain = dispatcher._compiler.compile
+    """Make a dispatcher compile a part of others, or a whole function, whatever it is compiled for. What it reads from
+    disk, while a helper that calls it is compiled, is whole."""
+    compiles, reads = dispatcher._compiler.compile, dispatcher._cache.load_overload
 
     def compiling(args: Any, result: Any) -> Any:
         with _libraries(numba, part):
-            return plain(args, result)
+            return compiles(args, result)
 
-    dispatcher._compiler.compile = compiling
+    def reading(signature: Any, target: Any) -> Any:
+        with _libraries(numba, False):
+            return reads(signature, target)
+
+    dispatcher._compiler.compile, dispatcher._cache.load_overload = compiling, reading
 
 
 @contextmanager
 def _libraries(numba: Any, part: bool) -> Iterator[None]:
-    """What numba keeps a function in while it is compiled: one that stays without machine code, or its own. numba holds
-    its lock meanwhile, so no other thread compiles."""
-    generator = numba.core.registry.cpu_target.target_context.codegen()
-    before = {name: vars(generator).get(name) for name in ("_library_class", "set_env")}
-    for name in before:
-        vars(generator).pop(name, None)
+    """What numba keeps this thread's functions in, while it holds its lock: libraries without machine code, or its
+    own."""
+    generator, thread = _generator(numba), get_ident()
+    before = vars(generator).pop("create_library", None)
     if part:
-        generator._library_class = _part_of(type(generator)._library_class)
-        generator.set_env = _nothing  # what a function would need to be called from Python
+        whole, kind = generator.create_library, _part_of(generator._library_class)
+
+        def create_library(name: str, **given: Any) -> Any:
+            return kind(generator, name, **given) if get_ident() == thread else whole(name, **given)
+
+        generator.create_library = create_library
     try:
         yield
     finally:
-        for name, value in before.items():
-            vars(generator).pop(name, None)
-            if value is not None:
-                setattr(generator, name, value)
+        vars(generator).pop("create_library", None)
+        if before is not None:
+            generator.create_library = before
+
+
+def whole_again(numba: Any) -> None:
+    """A forked child: no thread goes on with what it compiled in the parent."""
+    vars(_generator(numba)).pop("create_library", None)
+
+
+def _generator(numba: Any) -> Any:
+    return numba.core.registry.cpu_target.target_context.codegen()
+
+
+_parts: dict[Any, Any] = {}
 
 
 def _part_of(library: Any) -> Any:
-    """numba's library of functions, without machine code."""
+    """numba's class of libraries, without machine code."""
     if library not in _parts:
 
         class Part(library):  # type: ignore[misc]
@@ -52,12 +73,22 @@ def _part_of(library: Any) -> Any:
                 self._verify_declare_only_symbols()
                 self._finalized = True
 
+            @property
+            def codegen(self) -> Any:
+                return _Silent(self._codegen)
+
         _parts[library] = Part
     return _parts[library]
 
 
-_parts: dict[Any, Any] = {}
+class _Silent:
+    """numba's generator of code, which a part has nothing to tell of how Python would call it."""
 
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
 
-def _nothing(*_: Any) -> None:
-    pass
+    def set_env(self, name: str, value: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)

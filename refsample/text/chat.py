@@ -1,7 +1,6 @@
 """Chat templates: messages to the text a model was trained on, as transformers 5 writes it (`sandbox`). Knows no ids.
 
-The sandbox, its switches and its helpers are those of `transformers.utils.chat_template_utils` (5.x), so that the same
-template and messages give the same text. A template comes with the model folder and is not trusted.
+The same template and messages give the same text as there. A template comes with the model folder and is not trusted.
 """
 
 from __future__ import annotations

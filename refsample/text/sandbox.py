@@ -1,5 +1,6 @@
 """The sandbox in which a chat template runs: jinja2 with the switches and helpers of transformers 5. Knows no messages.
 
+They are those of `transformers.utils.chat_template_utils` (5.x).
 `chat` imports it for a folder that has a template: jinja2 takes longer to import than a small model to open.
 """
 
@@ -7,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -18,11 +18,10 @@ import jinja2.sandbox
 import jinja2.utils
 
 from refsample.errors import CorruptFileError
+from refsample.text.chat import Clock
 
 MAX_CHARACTERS = 4_000_000
 """A template that writes more than this is refused: no context is that long."""
-
-Clock = Callable[[], datetime]
 
 _KIND_TESTS = ("string", "iterable", "sequence", "mapping")
 _RENDER_ERRORS = (
