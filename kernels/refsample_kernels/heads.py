@@ -47,14 +47,14 @@ def one_row(
     low = lowest_key(count, window)
     head = low // 16 * 16  # keys are read from this one on
     size = (count - head + 15) // 16 * 16
-    owner = np.empty(size + LEAD, np.float32)
-    weights = in_lines(owner)  # [S - head]
+    weights_room = np.empty(size + LEAD, np.float32)
+    weights = in_lines(weights_room)  # [S - head]
     scores_of(q, i, keys, base + head, width, room, np.float32(scale), weights, size)
     if cap > 0:
         cap_scores(weights, 0, size, np.float32(cap))
     mass = softmax(weights, 0, size, low - head, count - head)
     mix(weights, count - head, values, base + head * width, width, mass, out, i)
-    keep(owner)
+    keep(weights_room)
 
 
 @helper

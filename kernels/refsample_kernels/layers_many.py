@@ -274,7 +274,7 @@ def _gated(
             for m in range(0, right - left, 16):
                 made, more = load_part(spare, i + m, right - left - m), load_part(spare, j + m, right - left - m)
                 store(spare, i + m, mul(bent(made, activation), more))
-            pack_piece(spare, i, right - left, n, left, right - left, rows, inner, high, out)
+            pack_piece(spare, i, right - left, n, left, right - left, inner, high, out)
         for n in range(rows, packed_rows(rows) if bottom == rows else rows):
-            pack_piece(spare, 0, 0, n, left, right - left, rows, inner, high, out)
+            pack_piece(spare, 0, 0, n, left, right - left, inner, high, out)
     finish(team, loop, taken, turns)

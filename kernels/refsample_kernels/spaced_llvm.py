@@ -12,12 +12,6 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
     """name -> intrinsic, for every operation of `spaced`; `strip` emits vectors of one register."""
     types, size, half = e.types, e.types.intp, e.ir.VectorType(e.ir.IntType(32), 8)
 
-    def spaced(w: Any) -> bool:
-        return is_spaced(strip, w)
-
-    def pairs(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        return pairs_at(e, c, b, sig, args)
-
     def all_of(value: int) -> Any:
         return e.ir.Constant(half, [value] * 8)
 
@@ -30,7 +24,7 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def strip_apart(context: Any, w: Any) -> Any:
-        return size(w), number(1 if spaced(w) else strip.width)
+        return size(w), number(1 if _is_spaced(strip, w) else strip.width)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def strip_from(context: Any, w: Any, i: Any) -> Any:
@@ -39,17 +33,17 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
     @intrinsic  # type: ignore[untyped-decorator]
     def load_from(context: Any, w: Any, i: Any) -> Any:
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            raw = pairs(c, b, sig, args)
+            raw = _pairs_at(e, c, b, sig, args)
             both = (b.shl(raw, all_of(16)), b.and_(raw, all_of(0xFFFF0000)))
             return b.bitcast(b.shuffle_vector(*both, e.ir.Constant(e.ints, list(range(16)))), e.vector)
 
-        return e.type(w, size), code if spaced(w) else loading(e, w)
+        return e.type(w, size), code if _is_spaced(strip, w) else loading(e, w)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def in_order(context: Any, v: Any, w: Any) -> Any:
         def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
             order = e.ir.Constant(e.ints, SPACED)
-            return b.shuffle_vector(args[0], args[0], order) if spaced(w) else args[0]
+            return b.shuffle_vector(args[0], args[0], order) if _is_spaced(strip, w) else args[0]
 
         return e.type(e.type, w), code
 
@@ -61,12 +55,12 @@ def spaced_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
     return made | {"in_order": in_order, "four_totals_from": four_totals_from}
 
 
-def is_spaced(strip: Emit, w: Any) -> bool:
+def _is_spaced(strip: Emit, w: Any) -> bool:
     """Whether a sixteen of w is taken as every second element and those in between."""
     return bool(w.dtype == strip.types.uint16 and strip.width == 8)
 
 
-def pairs_at(e: Emit, c: Any, b: Any, sig: Any, args: Any) -> Any:
+def _pairs_at(e: Emit, c: Any, b: Any, sig: Any, args: Any) -> Any:
     """Eight times two halves from w[i] on."""
     half = e.ir.VectorType(e.ir.IntType(32), 8)
     raw = b.load(e.address(c, b, sig.args[0], args[0], args[1], half))
@@ -78,15 +72,15 @@ def from_matrix(strip: Emit, w: Any) -> Any:
     """Code of `strip_from`."""
 
     def code(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        raw = pairs_at(strip, c, b, sig, args)
+        raw = _pairs_at(strip, c, b, sig, args)
         return b.bitcast(b.shl(raw, strip.ir.Constant(raw.type, [16] * 8)), strip.vector)
 
-    return code if is_spaced(strip, w) else loading(strip, w)
+    return code if _is_spaced(strip, w) else loading(strip, w)
 
 
 def folds_from(e: Emit, strip: Emit, w: Any) -> Any:
     """Code of `four_totals_from`."""
-    return four_folds(e, _halved if is_spaced(strip, w) else halved)
+    return four_folds(e, _halved if _is_spaced(strip, w) else halved)
 
 
 def _halved(e: Emit, b: Any, x: Any, y: Any) -> list[Any]:

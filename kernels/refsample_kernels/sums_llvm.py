@@ -74,9 +74,8 @@ def sum_intrinsics(e: Emit, strip: Emit, intrinsic: Any) -> dict[str, Any]:
 
         return types.void(sums, size, out, size, size), code
 
-    return {"tile_high": tile_high, "tile": tile, "tile_from": tile_from, "two_totals": two_totals} | {
-        "tile_totals": tile_totals
-    }
+    made = {"tile_high": tile_high, "tile": tile, "tile_from": tile_from}
+    return made | {"two_totals": two_totals, "tile_totals": tile_totals}
 
 
 class _Run:

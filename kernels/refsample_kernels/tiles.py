@@ -97,29 +97,34 @@ def pack(held: NDArray[Any], i: int, width: int, begin: int, count: int, out: Fl
 def pack_rows(x: Floats, i: int, n: int, rows: int, width: int, high: int, out: Floats) -> None:
     """Row n of [rows, width], which is x[i:i+width], to its places in `out`: slabs of `high` rows, in them block by
     block, in them tile by tile, whose rows take turns strip by strip; zeros beyond the rows."""
-    wide, block, strip, step = whole(width, 16), block_of(width), strip_width(), tile_high()
-    top, first = n // high * high, n // step * step
+    wide, block = whole(width, 16), block_of(width)
     for begin in range(0, wide, block):
         count = min(block, wide - begin)
-        o = top * wide + high * begin + (first - top) * count + (n - first) * strip
-        pack(x, i, width if n < rows else 0, begin, count, out, o, step * strip)
+        o = _place(n, begin, count, wide, high)
+        pack(x, i, width if n < rows else 0, begin, count, out, o, tile_high() * strip_width())
+
+
+@helper
+def _place(n: int, begin: int, count: int, wide: int, high: int) -> int:
+    """Where row n's block of `count` elements from `begin` on begins among packed rows."""
+    top, first = n // high * high, n // tile_high() * tile_high()
+    return top * wide + high * begin + (first - top) * count + (n - first) * strip_width()
 
 
 @helper
 def pack_piece(
-    x: Floats, i: int, found: int, n: int, m: int, size: int, rows: int, width: int, high: int, out: Floats
+    x: Floats, i: int, found: int, n: int, m: int, size: int, width: int, high: int, out: Floats
 ) -> None:
     """Elements m..m+size-1 of row n to their places among those of `pack_rows`: x[i:i+found], zeros where there are
     fewer; m is a multiple of 16."""
-    wide, block, strip, step = whole(width, 16), block_of(width), strip_width(), tile_high()
-    top, first = n // high * high, n // step * step
+    wide, block, step = whole(width, 16), block_of(width), tile_high() * strip_width()
     for k in range(m, m + size, 16):
         begin = k // block * block
         count = min(block, wide - begin)
-        o = top * wide + high * begin + (first - top) * count + (n - first) * strip + (k - begin) // 16 * step * strip
-        for lane in range(0, 16, strip):
+        o = _place(n, begin, count, wide, high) + (k - begin) // 16 * step
+        for lane in range(0, 16, strip_width()):
             strip_store(out, o, strip_load_part(x, i + k - m + lane, found - (k - m) - lane))
-            o += count // 16 * step * strip
+            o += count // 16 * step
 
 
 @helper
